@@ -1,0 +1,145 @@
+"""Everything that sysresp can do to a host, in one short list.
+
+Three Protocols: `Manager` (a systemd service manager), `Files` (the file system) and `Journal`. The real ones
+live in `sysresp.systemd`, the fakes in tests/fakes.py; tests/test_contract.py runs one suite on both. Nothing
+else in sysresp touches systemd or writes a file of the host.
+
+Errors: every method may raise `sysresp.errors.SysrespError` (with Exit.DENIED or Exit.UNREACHABLE where that is
+the cause); OSError of the file system is passed on as it is, so that callers know errno and file name.
+This module must stay cheap to import: `sysresp status` pays for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+
+class UnitState(NamedTuple):
+    """One row of ListUnitsByPatterns or ListUnitsByNames (org.freedesktop.systemd1(5))."""
+
+    name: str
+    description: str
+    load_state: str  # loaded | not-found | masked | bad-setting | error
+    active_state: str  # active | inactive | failed | activating | deactivating | reloading | maintenance
+    sub_state: str  # running, dead, auto-restart, start-post, listening, waiting, ...
+    job_id: int  # 0: no job is queued
+    job_type: str
+
+
+class JobRemoved(NamedTuple):
+    """The end of a job, as PID 1 tells it. `done` does not mean that the unit runs: read its state afterwards."""
+
+    job_id: int
+    unit: str
+    result: str  # done | canceled | timeout | failed | dependency | skipped | invalid | assert | unsupported | ...
+
+
+class Manager(Protocol):
+    """One service manager over D-Bus: PID 1, or the user's own.
+
+    Job methods return the job's number at once and never wait; the caller waits with `wait`. They raise
+    `UnitProblem` when systemd refuses the job (unit not found, masked, bad setting).
+    """
+
+    def version(self) -> int:
+        """Return systemd's major version, such as 252."""
+
+    def units(self, patterns: Sequence[str]) -> list[UnitState]:
+        """Return the loaded units that match any of these globs (ListUnitsByPatterns); loads nothing."""
+
+    def units_by_name(self, names: Sequence[str]) -> list[UnitState]:
+        """Return one row for each name, loading what is not loaded (ListUnitsByNames)."""
+
+    def properties(self, unit: str, interface: str, names: Sequence[str]) -> dict[str, object]:
+        """Return these properties of the unit; interface is "Unit", "Service", "Socket", "Timer", "Path".
+
+        Values are str, int, bool, or lists and tuples of them, exactly as D-Bus has them; a property that this
+        systemd does not know is left out.
+        """
+
+    def reload(self) -> None:
+        """Do a daemon-reload and return when it is finished."""
+
+    def subscribe(self) -> None:
+        """Ask for job signals; call before the first job whose end is awaited (else its end can be missed)."""
+
+    def start(self, unit: str) -> int: ...
+
+    def stop(self, unit: str) -> int: ...
+
+    def restart(self, unit: str) -> int: ...
+
+    def reload_unit(self, unit: str) -> int: ...
+
+    def start_transient(self, unit: str, properties: Sequence[tuple[str, str, object]]) -> int:
+        """Start a transient unit; properties are (name, D-Bus signature, value)."""
+
+    def reset_failed(self, unit: str) -> None:
+        """Forget the failed state and the start counters; a unit that is not loaded is no error."""
+
+    def pending_jobs(self) -> dict[int, str]:
+        """Return the queue: job number -> unit."""
+
+    def wait(
+        self, jobs: Iterable[int], timeout_sec: float, on_removed: Callable[[JobRemoved], None]
+    ) -> set[int]:
+        """Wait until these jobs are gone, and return those that are not after timeout_sec.
+
+        `on_removed` is called for the end of every job seen meanwhile, whoever asked for it. Safe against lost
+        signals: the queue itself is looked at again from time to time.
+        """
+
+
+class UnitProblem(Exception):
+    """systemd refuses a job: `code` is the last part of the D-Bus error name, such as NoSuchUnit, UnitMasked."""
+
+    def __init__(self, unit: str, code: str, message: str) -> None:
+        super().__init__(f"{unit}: {message}")
+        self.unit = unit
+        self.code = code
+        self.message = message
+
+
+class Files(Protocol):
+    """The file operations that apply needs; each is one point at which a power cut leaves a whole state."""
+
+    def read(self, path: str) -> bytes | None:
+        """Return the content, or None if there is no such file."""
+
+    def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """Put the whole content there at once: temporary file with that mode, then rename; makes parents 0755."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file or link; no error if it is gone."""
+
+    def link(self, path: str, target: str) -> None:
+        """Make or replace a symbolic link at once; makes parents 0755."""
+
+    def readlink(self, path: str) -> str | None:
+        """Return where the link points, None if it is no link or not there."""
+
+    def listdir(self, path: str) -> list[str]:
+        """Return the names in a directory, sorted; empty if there is none."""
+
+    def rmdir(self, path: str) -> None:
+        """Remove a directory if it is there and empty."""
+
+    def sync(self, path: str) -> None:
+        """Make everything written to the file system of this path durable."""
+
+
+class Journal(Protocol):
+    """Reading what a unit printed."""
+
+    def tail(self, unit: str, lines: int, invocation_id: str = "") -> list[str]:
+        """Return the last messages of the unit (of that run), oldest first; [] if the journal cannot be read."""
+
+
+class Host(NamedTuple):
+    """The ports, bound to one scope and mode, and the places where sysresp keeps things there."""
+
+    manager: Manager
+    files: Files
+    journal: Journal
+    paths: Mapping[str, str]  # see sysresp.reconcile.layout

@@ -1,0 +1,1 @@
+"""Observed and desired -> plan (pure) -> apply (through ports)."""
