@@ -1,8 +1,8 @@
 """The nouns of sysresp: what the user's file says, as frozen values.
 
 `Spec` is services.toml after checking: every value typed, every duration in seconds (`_sec`), every size
-in bytes, defaults applied. Nothing here knows TOML, unit files, D-Bus or the clock. Field names of `Service`
-are the keys of services.toml: `sysresp.spec.keys` documents them, `sysresp.units` turns them into directives.
+in bytes, defaults applied. Nothing here knows TOML, unit files, D-Bus or the clock. The fields of `Service`
+are the keys of services.toml: `sysresp.spec.keys` documents them, `sysresp.units` makes directives of them.
 
 Strings may hold lone surrogates U+DC80..U+DCFF for argument bytes that are not UTF-8 (as os.fsdecode does).
 """
@@ -27,6 +27,9 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}" if self.line else self.path
+
+
+NOWHERE = Origin()
 
 
 class Scope(StrEnum):

@@ -1,11 +1,11 @@
 """Everything that sysresp can do to a host, in one short list.
 
-Three Protocols: `Manager` (a systemd service manager), `Files` (the file system) and `Journal`. The real ones
-live in `sysresp.systemd`, the fakes in tests/fakes.py; tests/test_contract.py runs one suite on both. Nothing
-else in sysresp touches systemd or writes a file of the host.
+Three Protocols: `Manager` (a systemd service manager), `Files` (the file system) and `Journal`. The real
+ones live in `sysresp.systemd`, the fakes in tests/fakes.py; tests/test_contract.py runs one suite on both.
+Nothing else in sysresp touches systemd or writes a file of the host.
 
-Errors: every method may raise `sysresp.errors.SysrespError` (with Exit.DENIED or Exit.UNREACHABLE where that is
-the cause); OSError of the file system is passed on as it is, so that callers know errno and file name.
+Errors: every method may raise `sysresp.errors.SysrespError` (with Exit.DENIED or Exit.UNREACHABLE where
+that is the cause); OSError of the file system is passed on as it is: callers want errno and file name.
 This module must stay cheap to import: `sysresp status` pays for it.
 """
 
@@ -28,11 +28,11 @@ class UnitState(NamedTuple):
 
 
 class JobRemoved(NamedTuple):
-    """The end of a job, as PID 1 tells it. `done` does not mean that the unit runs: read its state afterwards."""
+    """The end of a job, as PID 1 tells it. `done` does not mean that the unit runs: read its state."""
 
     job_id: int
     unit: str
-    result: str  # done | canceled | timeout | failed | dependency | skipped | invalid | assert | unsupported | ...
+    result: str  # done | canceled | timeout | failed | dependency | skipped | invalid | assert | ...
 
 
 class Manager(Protocol):
@@ -54,15 +54,15 @@ class Manager(Protocol):
     def properties(self, unit: str, interface: str, names: Sequence[str]) -> dict[str, object]:
         """Return these properties of the unit; interface is "Unit", "Service", "Socket", "Timer", "Path".
 
-        Values are str, int, bool, or lists and tuples of them, exactly as D-Bus has them; a property that this
-        systemd does not know is left out.
+        Values are str, int, bool, or lists and tuples of them, exactly as D-Bus has them; a property that
+        this systemd does not know is left out.
         """
 
     def reload(self) -> None:
         """Do a daemon-reload and return when it is finished."""
 
     def subscribe(self) -> None:
-        """Ask for job signals; call before the first job whose end is awaited (else its end can be missed)."""
+        """Ask for job signals; call before the first job whose end is awaited, else it can be missed."""
 
     def start(self, unit: str) -> int: ...
 
@@ -86,13 +86,13 @@ class Manager(Protocol):
     ) -> set[int]:
         """Wait until these jobs are gone, and return those that are not after timeout_sec.
 
-        `on_removed` is called for the end of every job seen meanwhile, whoever asked for it. Safe against lost
-        signals: the queue itself is looked at again from time to time.
+        `on_removed` is called for the end of every job seen meanwhile, whoever asked for it. Safe against
+        lost signals: the queue itself is looked at again from time to time.
         """
 
 
 class UnitProblem(Exception):
-    """systemd refuses a job: `code` is the last part of the D-Bus error name, such as NoSuchUnit, UnitMasked."""
+    """systemd refuses a job: `code` is the last part of the D-Bus error name (NoSuchUnit, UnitMasked)."""
 
     def __init__(self, unit: str, code: str, message: str) -> None:
         super().__init__(f"{unit}: {message}")
@@ -108,7 +108,7 @@ class Files(Protocol):
         """Return the content, or None if there is no such file."""
 
     def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
-        """Put the whole content there at once: temporary file with that mode, then rename; makes parents 0755."""
+        """Put the whole content there at once (temporary file, rename); makes parents 0755."""
 
     def remove(self, path: str) -> None:
         """Remove a file or link; no error if it is gone."""
@@ -133,7 +133,7 @@ class Journal(Protocol):
     """Reading what a unit printed."""
 
     def tail(self, unit: str, lines: int, invocation_id: str = "") -> list[str]:
-        """Return the last messages of the unit (of that run), oldest first; [] if the journal cannot be read."""
+        """Return the last messages of the unit (of that run), oldest first; [] if it cannot be read."""
 
 
 class Host(NamedTuple):

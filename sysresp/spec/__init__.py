@@ -1,1 +1,1 @@
-"""services.toml -> Spec, with every problem at its line. Pure; questions about the host are answered by others."""
+"""services.toml -> Spec, with every problem at its line. Pure: others answer questions about the host."""

@@ -1,1 +1,1 @@
-"""Spec -> unit files: names, quoting, templates, directive tables, the two encodings. Pure; no host is touched."""
+"""Spec -> unit files: names, quoting, templates, directive tables, the two encodings. Pure."""

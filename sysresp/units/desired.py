@@ -1,8 +1,8 @@
 """What should be on the host: unit files, the units they define, and the links that enable them.
 
 `Desired` is the product of rendering a `Spec`; it is compared with what is observed by `sysresp.reconcile`.
-Pure values only. Rule: everything that apply needs to know about a unit is decided here, so that the plan can
-be printed without asking anyone.
+Pure values only. Rule: everything that apply needs to know about a unit is decided here, so that the plan
+can be printed without asking anyone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sysresp.model import Origin
+from sysresp.model import NOWHERE, Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class UnitFile:
 
     name: str  # "shop-web@.service"
     text: str
-    origin: Origin = Origin()
+    origin: Origin = NOWHERE
     service: str = ""  # entry of services.toml; "" for the project's slice and target
 
 
@@ -37,7 +37,7 @@ class Unit:
         True  # the .service a person means by the name; False for its socket, timer, path and helper
     )
     ignore_start_failure: bool = False
-    origin: Origin = Origin()
+    origin: Origin = NOWHERE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
