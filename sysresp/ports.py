@@ -11,7 +11,7 @@ This module must stay cheap to import: `sysresp status` pays for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -136,10 +136,19 @@ class Journal(Protocol):
         """Return the last messages of the unit (of that run), oldest first; [] if it cannot be read."""
 
 
+class Paths(NamedTuple):
+    """Where one scope and mode keep their things; `sysresp.reconcile.layout` says which."""
+
+    unit_dir: str  # "/etc/systemd/system": where our unit files and links go
+    state_dir: str  # "/var/lib/sysresp": manifests
+    prober: str  # "/var/lib/sysresp/ready.py": the installed readiness prober
+    search: tuple[str, ...]  # the manager's unit path, first wins; a foreign unit of our name may be in any
+
+
 class Host(NamedTuple):
-    """The ports, bound to one scope and mode, and the places where sysresp keeps things there."""
+    """The ports, bound to one scope and mode."""
 
     manager: Manager
     files: Files
     journal: Journal
-    paths: Mapping[str, str]  # see sysresp.reconcile.layout
+    paths: Paths
