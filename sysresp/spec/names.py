@@ -37,7 +37,7 @@ UNIT_CHARS = frozenset(digits + ascii_letters + ":-_.\\")
 
 
 def escape(text: str) -> str:
-    """Return the text as `systemd-escape` does: "/" becomes "-", what is not [A-Za-z0-9:_.] becomes \\xHH."""
+    """Return the text as systemd-escape(1) does: "/" becomes "-", what is not [A-Za-z0-9:_.] \\xHH."""
     kept = digits + ascii_letters + ":_."
     out = []
     for at, byte in enumerate(text.encode(errors="surrogateescape")):
@@ -61,15 +61,15 @@ def is_unit_name(text: str) -> bool:
 
 
 def has_unit_suffix(text: str) -> bool:
-    """Say whether the text ends in a unit type, so that it is meant as a unit and not as a service's name."""
+    """Say whether the text ends in a unit type, so that it is meant as a unit, not as a service."""
     return "." in text and text.rpartition(".")[2] in UNIT_TYPES
 
 
 def slice_unit(project: str) -> str:
     """Return the project's slice.
 
-    A "-" in a slice's name means nesting (systemd.slice(5)): project "shop-eu" as plain "shop-eu.slice" would
-    be inside of project "shop" and be stopped with it, so the dash is escaped.
+    A "-" in a slice's name means nesting (systemd.slice(5)): project "shop-eu" as plain "shop-eu.slice"
+    would be inside of project "shop" and be stopped with it, so the dash is escaped.
     """
     return f"{escape(project)}.slice"
 
@@ -81,13 +81,16 @@ def target_unit(project: str) -> str:
 
 def stem(project: str, service: Service) -> str:
     """Return the name that all units of the service begin with: "shop-web", without "@" and suffix."""
-    if service.unit is None:
-        return f"{project}-{service.name}"
-    return service.unit.removesuffix(".service").removesuffix("@")
+    return base(project, service.name, service.unit)
+
+
+def base(project: str, name: str, unit: str | None) -> str:
+    """Return the stem of a service that is still to be made."""
+    return f"{project}-{name}" if unit is None else unit.removesuffix(".service").removesuffix("@")
 
 
 def unit_name(project: str, service: Service) -> str:
-    """Return the name of the service's own unit file: "shop-web.service", with instances "shop-web@.service"."""
+    """Return the service's own unit file: "shop-web.service", with instances "shop-web@.service"."""
     at = "" if service.instances is None else "@"
     return f"{stem(project, service)}{at}.service"
 
@@ -135,8 +138,8 @@ def timer_unit(project: str, service: Service) -> str:
 
 def watch_units(project: str, service: Service) -> tuple[str, str]:
     """Return the .path that watches files and the .service it starts, which restarts or reloads ours."""
-    base = f"{stem(project, service)}-watch"
-    return f"{base}.path", f"{base}.service"
+    watch = f"{stem(project, service)}-watch"
+    return f"{watch}.path", f"{watch}.service"
 
 
 def files(project: str, service: Service) -> tuple[str, ...]:

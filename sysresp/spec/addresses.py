@@ -1,0 +1,259 @@
+"""Addresses: what a socket unit listens on, and what a readiness probe looks at.
+
+Owns the forms of systemd.socket(5) addresses and of probe targets. Never connects to anything and resolves
+no name. Rule: an address that systemd would refuse or take for something else is refused here, because
+PID 1 only logs it and starts the unit without the socket.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sysresp.model import Command, Listen, Ready, ReadyBy, Socket
+from sysresp.spec.commands import OneCommand
+from sysresp.spec.report import At, show
+from sysresp.spec.types import Choice, Converted, Duration, Int, Key, ListOf, Str, Table
+from sysresp.spec.values import ACCOUNT, MODE, PATH, filled
+
+_V4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\Z", re.ASCII)
+SOCKET_PATH_MAX = 107  # sun_path of unix(7), without the final NUL
+
+
+def port(text: str) -> bool:
+    """Say whether this is a port number."""
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535
+
+
+def is_v4(text: str) -> bool:
+    """Say whether this is an IPv4 address."""
+    return _V4.match(text) is not None
+
+
+def is_v6(text: str) -> bool:
+    """Say whether this is an IPv6 address, perhaps with a zone."""
+    import socket  # noqa: PLC0415 - only the few files with IPv6 addresses need it
+
+    try:
+        socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def address_trouble(address: str, kind: str) -> str:
+    """Return how to fix a listening address of systemd.socket(5); "" if it is one."""
+    if kind == "fifo" or address.startswith("/"):
+        if not address.startswith("/") or ".." in address.split("/"):
+            return "write an absolute path"
+        long = kind != "fifo" and len(address.encode(errors="replace")) > SOCKET_PATH_MAX
+        return f"a socket's path has at most {SOCKET_PATH_MAX} bytes" if long else ""
+    if address.startswith("@"):
+        return (
+            ""
+            if 1 < len(address.encode(errors="replace")) <= SOCKET_PATH_MAX + 1
+            else "write a name of 1 to 107 bytes"
+        )
+    if kind == "sequential":
+        return "a sequential socket has a path or an abstract name"
+    if address.startswith("vsock:"):
+        parts = address.split(":")
+        good = len(parts) == 3 and (not parts[1] or parts[1].isdigit()) and parts[2].isdigit()
+        return "" if good else 'write "vsock:CID:PORT"'
+    host, colon, number = address.rpartition(":")
+    if not port(number):
+        return 'write "127.0.0.1:8000", "[::1]:8000", "8000", "/run/x.sock" or "@name"; ports are 1 to 65535'
+    if not colon or is_v4(host) or (host.startswith("[") and host.endswith("]") and is_v6(host[1:-1])):
+        return ""
+    wild = host in ("*", "", "0")
+    local = {"localhost": f' such as "127.0.0.1:{number}"'}.get(host, "")
+    return (
+        f'write "{number}" for all addresses'
+        if wild
+        else f"systemd takes an IP address here, no name{local}"
+    )
+
+
+def _listen(kind: str) -> Any:
+    def check(text: str, at: At) -> Any:
+        trouble = address_trouble(filled(text), kind)
+        if trouble:
+            return at.error(f"is no {kind} address to listen on: {show(text)}", trouble)
+        return Listen(text, kind)
+
+    return Str("an address", check, fix='write "127.0.0.1:8000"')
+
+
+def _typed(values: dict[str, Any], at: At) -> Any:
+    if len(values) != 1:
+        return at.error(
+            f"must have exactly one of {', '.join(_TYPES)}, has {len(values)}", "split it into several"
+        )
+    return next(iter(values.values()))
+
+
+_TYPES = {
+    "stream": ("Connections, as TCP", '"127.0.0.1:8000"'),
+    "datagram": ("Datagrams, as UDP", '"514"'),
+    "sequential": ("Sequential packets on a path", '"/run/shop.seq"'),
+    "fifo": ("A named pipe", '"/run/shop.fifo"'),
+}
+_STREAM = _listen("stream")
+_PORT = Converted(Int(1, 65535, "a port from 1 to 65535"), lambda number, _at: Listen(str(number)))
+LISTEN = Choice(
+    {
+        str: _STREAM,
+        int: _PORT,
+        dict: Table(
+            [Key(name, _listen(name), doc, example) for name, (doc, example) in _TYPES.items()], _typed
+        ),
+    },
+    "an address",
+)
+
+
+def _socket(values: dict[str, Any], at: At) -> Any:
+    if not values.get("listen"):
+        return at.error("has no address to listen on", 'write addresses = ["127.0.0.1:8000"]')
+    return Socket(**values)
+
+
+SOCKET = Table(
+    [
+        Key("addresses", ListOf(LISTEN), "Where it listens", '["127.0.0.1:8000"]', field="listen"),
+        Key(
+            "backlog", Int(1, 0x7FFFFFFF), "Connections that wait to be accepted", "512", "4096 (systemd's)"
+        ),
+        Key("mode", MODE, "Mode of a socket on a path", '"0660"', '"0666"'),
+        Key("user", ACCOUNT, "Owner of a socket on a path", '"www-data"', "root"),
+        Key("group", ACCOUNT, "Group of a socket on a path", '"www-data"', "root"),
+    ],
+    _socket,
+    "a table of addresses, backlog, mode, user, group",
+    short="addresses",
+)
+
+
+# --- readiness -----------------------------------------------------------------------------------------------
+
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})\Z")
+
+
+def _is_host(text: str) -> bool:
+    if text.startswith("["):
+        return text.endswith("]") and is_v6(text[1:-1])
+    return _HOST.match(text) is not None
+
+
+def _tcp(text: str, at: At) -> Any:
+    host, colon, number = filled(text).rpartition(":")
+    if colon and port(number) and _is_host(host):
+        return text
+    example = (
+        f'write "127.0.0.1:{number}"' if port(number) and host in ("", "*") else 'write "127.0.0.1:5432"'
+    )
+    return at.error(f"must be HOST:PORT, got {show(text)}", example)
+
+
+def _tcp_port(number: int, _at: At) -> str:
+    return f"127.0.0.1:{number}"
+
+
+def _http(text: str, at: At) -> Any:
+    plain = filled(text)
+    if plain.startswith("https://"):
+        return at.error(
+            f"must begin with http://, got {show(text)}",
+            "the prober does no TLS; ask a plain port, or use ready = { exec = [...] } with a program that can",
+        )
+    found = re.match(r"http://([^/?#@\\\s]+)(?:[/?][!-~]*)?\Z", plain)
+    host, _, number = found[1].rpartition(":") if found else ("", "", "")
+    if found and (
+        _is_host(host) and port(number) if ":" in found[1].rpartition("]")[2] else _is_host(found[1])
+    ):
+        return text
+    return at.error(
+        f"must be a URL such as http://127.0.0.1:8000/health, got {show(text)}", "write it out in full"
+    )
+
+
+def _log(text: str, at: At) -> Any:
+    try:
+        pattern = re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        return at.error(
+            f"is no regular expression of Python: {error}", "double a backslash, or use '...' quotes"
+        )
+    if pattern.search(""):
+        at.warn(
+            "matches an empty line, so the first line of the log makes the service ready", "make it longer"
+        )
+    return text
+
+
+def _unix(text: str, at: At) -> Any:
+    if text.startswith("/") and not address_trouble(filled(text), "stream"):
+        return text
+    if text.startswith("@") and not address_trouble(filled(text), "stream"):
+        return text
+    return at.error(
+        f"must be the path of a socket, got {show(text)}", 'write "/run/shop/db.sock" or "@name"'
+    )
+
+
+_BY = tuple(ReadyBy)
+
+
+def _ready(values: dict[str, Any], at: At) -> Any:
+    by = [kind for kind in _BY if kind in values]
+    if len(by) != 1:
+        what = "has no probe" if not by else f"has {len(by)} probes: {', '.join(by)}"
+        return at.error(what, f"write exactly one of {', '.join(_BY)}")
+    target = values[by[0]]
+    command = target if isinstance(target, Command) else None
+    times = {name: values[name] for name in ("timeout_sec", "interval_sec") if name in values}
+    ready = Ready(by[0], "" if command else target, command, **times)
+    if ready.interval_sec > ready.timeout_sec:
+        return (at / "interval").error("is longer than `timeout`", "write a shorter interval")
+    return ready
+
+
+READY = Table(
+    [
+        Key(
+            "tcp",
+            Choice(
+                {str: Str("HOST:PORT", _tcp), int: Converted(Int(1, 65535), _tcp_port)},
+                "HOST:PORT, or a port",
+            ),
+            "Ready when this accepts a connection",
+            '"127.0.0.1:5432"',
+        ),
+        Key(
+            "unix",
+            Str("a socket's path", _unix),
+            "Ready when this socket accepts a connection",
+            '"/run/db.sock"',
+        ),
+        Key(
+            "http",
+            Str("a URL", _http),
+            "Ready when this URL answers 200 to 399",
+            '"http://127.0.0.1:8000/health"',
+        ),
+        Key("exec", OneCommand(), "Ready when this command exits with 0", '["/usr/bin/pg_isready"]'),
+        Key("file", PATH, "Ready when this path exists", '"/run/shop/web.ready"'),
+        Key(
+            "log",
+            Str("a regular expression", _log),
+            "Ready when a line of its log matches",
+            '"listening on"',
+        ),
+        Key(
+            "timeout", Duration(low=0.1), "It has failed to start after this", '"1min"', "30s", "timeout_sec"
+        ),
+        Key("interval", Duration(low=0.01), "Pause between two probes", '"1s"', "100ms", "interval_sec"),
+    ],
+    _ready,
+    "a table with one of tcp, unix, http, exec, file, log",
+)

@@ -1,0 +1,217 @@
+"""One table of [services] -> one `Service`: defaults that depend on other keys, and checks between its keys.
+
+Owns what a single service may not combine. Never looks at another service (sysresp.spec.relations does) or at
+the host. Rule: a check says nothing if a value it needs was refused already, so that one mistake is one
+problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sysresp.model import Command, Kind, Origin, Restart, Scope, Service
+from sysresp.spec.keys import SERVICE_TABLE
+from sysresp.spec.layers import Document
+from sysresp.spec.names import INSTANCE, base, has_unit_suffix
+from sysresp.spec.report import At, Path, dotted, quote
+from sysresp.spec.values import OWN_NAME, SERVICE_NAME
+
+_DIRECTORIES = tuple(f"{kind}_directory" for kind in ("state", "cache", "logs", "runtime", "configuration"))
+_SECTION_NEEDS = {"Socket": "listen", "Timer": "schedule", "Path": "watch"}
+_HOOKS = ("pre_start", "post_start", "reload", "post_stop")
+
+
+def build(
+    document: Document, name: str, own: Mapping[str, Any], project: str, scope: Scope, at: At
+) -> Service:
+    """Return the service; where a value was refused, with the default in its place."""
+    if SERVICE_NAME.parse(name, at) and has_unit_suffix(name):
+        fix = f"write [services.{dotted((name.rpartition('.')[0],))}]; `unit` can name its unit"
+        at.error("has the name of a unit, not of a service", fix)
+    raw = document.service(name, own)
+    values, _ = SERVICE_TABLE.values(raw, at)
+    refused = {
+        key
+        for key in raw
+        if (SERVICE_TABLE.keys[key].field or key if key in SERVICE_TABLE.keys else key) not in values
+    }
+    if isinstance(values.get("reload"), str):
+        values["reload_signal"] = values.pop("reload")
+    if "kind" in values:
+        values["kind"] = Kind(values["kind"])
+    else:
+        values["kind"] = Kind.DBUS if "bus_name" in raw else Kind.ONESHOT if "schedule" in raw else Kind.EXEC
+    if values["kind"] is Kind.ONESHOT and "restart" not in raw:
+        values["restart"] = Restart(when="no")  # else a job that fails runs again every second, for ever
+    instanced = values.get("instances") is not None
+    _own_directories(values, base(project, name, values.get("unit")), instanced=instanced)
+    if instanced and "unit" in values:
+        values["unit"] = base(project, name, values["unit"]) + "@.service"
+    _sections(values, document, at)
+    lines = {dotted(path): document.origin(at.path + path) for path in _paths(raw)}
+    service = Service(name=name, origin=document.origin(at.path), lines=lines, **values)
+    _Checks(service, raw, refused, at).run(scope)
+    return service
+
+
+def _paths(raw: Mapping[str, Any], upper: Path = ()) -> Iterator[Path]:
+    for key, value in raw.items():
+        yield (*upper, key)
+        if isinstance(value, dict):
+            yield from _paths(value, (*upper, key))
+
+
+def _own_directories(values: dict[str, Any], own: str, *, instanced: bool) -> None:
+    """Put the unit's own name where the file says `true`."""
+    own = f"{own}/{INSTANCE}" if instanced else own
+    for key in _DIRECTORIES:
+        if values.get(key) == (OWN_NAME,):
+            values[key] = (own,)
+
+
+def _sections(values: dict[str, Any], document: Document, at: At) -> None:
+    """Refuse raw sections of units that the service has not; those of [defaults] are left out silently."""
+    for section, needed in _SECTION_NEEDS.items():
+        key = "socket" if needed == "listen" else needed
+        if section not in values.get("systemd", {}) or key in values:
+            continue
+        here = at / "systemd" / section
+        if not document.is_inherited(here.path):
+            here.error(
+                f"is for a unit that this service has not: it has no `{needed}`",
+                f"add `{needed}`, or remove it",
+            )
+        values["systemd"] = {name: table for name, table in values["systemd"].items() if name != section}
+
+
+class _Checks:
+    """What a single service may not combine."""
+
+    def __init__(self, service: Service, raw: Mapping[str, Any], refused: set[str], at: At) -> None:
+        self.service, self.raw, self.refused, self.at = service, raw, refused, at
+
+    def run(self, scope: Scope) -> None:
+        self._command()
+        self._programs()
+        self._kind()
+        self._bus()
+        self._oneshot()
+        self._times()
+        self._companions()
+        if scope is Scope.USER:
+            self._user_scope()
+
+    def _sure(self, *keys: str) -> bool:
+        return self.refused.isdisjoint(keys)
+
+    def _command(self) -> None:
+        if "command" not in self.raw:
+            self.at.error("has no `command`", 'write command = ["/path/to/program", "argument"]')
+        elif len(self.service.command) > 1 and self.service.kind is not Kind.ONESHOT and self._sure("kind"):
+            fix = 'write kind = "oneshot", or move the others to `pre_start`'
+            (self.at / "command").error(f"has several commands, and kind is {quote(self.service.kind)}", fix)
+
+    def _programs(self) -> None:
+        for path, command in commands(self.service):
+            program = command.words[0]
+            if "/" not in program or program.startswith("/"):
+                continue
+            here = At(self.at.report, (*self.at.path, *path))
+            home = self.service.directory
+            while program.startswith("./"):
+                program = program[2:]
+            fix = "write the absolute path"
+            if home and home.startswith("/") and not program.startswith("../"):
+                fix = f"write {quote(home.rstrip('/') + '/' + program)}"
+            here.error(
+                f"has a relative path as its program, which systemd refuses: {quote(command.words[0])}", fix
+            )
+
+    def _kind(self) -> None:
+        service, at = self.service, self.at
+        if not self._sure("kind"):
+            return
+        if service.watchdog_sec is not None and service.kind is not Kind.NOTIFY:
+            fix = 'write kind = "notify" if the program sends WATCHDOG=1 (sd_notify(3)), or remove it'
+            (at / "watchdog").error(f"needs kind notify, and kind is {quote(service.kind)}", fix)
+        if service.kind is Kind.FORKING and "pid_file" not in self.raw:
+            (at / "kind").warn(
+                "is forking without `pid_file`, so systemd guesses the main process", "add `pid_file`"
+            )
+
+    def _bus(self) -> None:
+        service, at = self.service, self.at
+        if service.kind is Kind.DBUS and "bus_name" not in self.raw:
+            (at / "kind").error("is dbus, and there is no `bus_name`", 'write bus_name = "org.example.Shop"')
+        if "bus_name" in self.raw and service.kind is not Kind.DBUS and self._sure("kind"):
+            (at / "bus_name").error(
+                f"needs kind dbus, and kind is {quote(service.kind)}", "remove one of the two"
+            )
+
+    def _oneshot(self) -> None:
+        service, at = self.service, self.at
+        if service.kind is not Kind.ONESHOT or not self._sure("kind"):
+            return
+        why = "" if "kind" in self.raw else ", as it has a `schedule` and no `kind`"
+        if service.restart.when in ("always", "on-success"):
+            here = at / "restart" / "when" if isinstance(self.raw["restart"], dict) else at / "restart"
+            here.error(
+                f"is {quote(service.restart.when)}, which systemd refuses for a oneshot;"
+                f" service {quote(service.name)} is one{why}",
+                'write restart = "on-failure" or "no" for it',
+            )
+        if "ready" in self.raw:
+            what = f"is no use: a oneshot is ready when its command has ended, and {quote(service.name)} is one{why}"
+            (at / "ready").error(what, "remove it")
+        if service.remain_after_exit and service.schedule:
+            what = "keeps the service active, so that its schedule never starts it again"
+            (at / "remain_after_exit").warn(what, "remove it")
+
+    def _times(self) -> None:
+        service, at = self.service, self.at
+        limit = service.start_timeout_sec
+        if service.ready and limit is not None and service.ready.timeout_sec > limit:
+            here = at / "ready" / "timeout" if "timeout" in self.raw["ready"] else at / "start_timeout"
+            what = f"does not fit: `ready` may take {service.ready.timeout_sec:g}s, and `start_timeout` is {limit:g}s"
+            here.error(what, "make start_timeout the longer one")
+
+    def _companions(self) -> None:
+        service, at = self.service, self.at
+        if service.on_demand and "listen" not in self.raw:
+            (at / "on_demand").error(
+                "needs `listen`: a connection starts the service", "add `listen`, or remove it"
+            )
+        if "schedule" in self.raw and "instances" in self.raw:
+            (at / "schedule").error(
+                "cannot be together with `instances`", "write a service for each, or remove one"
+            )
+        if service.unit and "@" in service.unit and "instances" not in self.raw:
+            plain = quote(service.unit.replace("@", ""))
+            (at / "unit").error("names a unit with instances, and there is no `instances`", f"write {plain}")
+
+    def _user_scope(self) -> None:
+        for key in ("user", "group", "groups"):
+            if key in self.raw:
+                what = "cannot be changed by a user's own service manager"
+                (self.at / key).error(what, "remove it, or apply the file as root without --user")
+
+
+def commands(service: Service) -> Iterator[tuple[Path, Command]]:
+    """Return all commands of the service with the keys that hold them."""
+    hooks = [(("command",), service.command), (("stop", "command"), service.stop.command)]
+    hooks += [((hook,), getattr(service, hook)) for hook in _HOOKS]
+    if service.ready and service.ready.command:
+        hooks.append((("ready", "exec"), (service.ready.command,)))
+    for path, several in hooks:
+        for command in several:
+            yield path, command
+
+
+def origin_of(service: Service, key: str) -> Origin:
+    """Return where this dotted key of the service is set, or the service itself if it is not."""
+    while key:
+        if key in service.lines:
+            return service.lines[key]
+        key = key.rpartition(".")[0]
+    return service.origin

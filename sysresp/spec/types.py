@@ -1,0 +1,443 @@
+"""Types of values in services.toml: small objects that are put together in sysresp.spec.keys.
+
+Each has `parse` (a TOML value -> a value of the model, or BAD after saying why), `schema` (the same as JSON
+Schema) and `text` (the same in words), so that the check, the editor's schema and the manual cannot differ.
+Never knows the name of any key. Rule: `schema` accepts whatever `parse` accepts; it may accept more where
+JSON Schema cannot say it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from math import inf, isfinite
+from typing import Any, NamedTuple
+
+from sysresp.spec.report import BAD, At, either, near, quote, show
+
+Schema = dict[str, Any]
+
+# What cannot stand in a line of a unit file: NUL ends it, LF and CR begin the next, and a line that holds a
+# noncharacter fails unichar_is_valid() (src/basic/utf8.c) and makes the whole unit unloadable.
+_NONCHARACTER = "\ufdd0-\ufdef" + "".join(
+    f"{chr(n + 0xFFFE)}{chr(n + 0xFFFF)}" for n in range(0, 0x110000, 1 << 16)
+)
+_UNWRITABLE = re.compile(f"[\0\n\r{_NONCHARACTER}]")
+_UNWRITABLE_VALUE = re.compile(f"[\0{_NONCHARACTER}]")
+
+
+class Type:
+    """A type of value."""
+
+    text = "a value"
+    """In words, as in "must be a duration"."""
+
+    def parse(self, value: object, at: At) -> Any:
+        """Return the value for the model, or BAD after reporting at `at`."""
+        raise NotImplementedError
+
+    def schema(self) -> Schema:
+        """Return the JSON Schema (draft 2020-12) of what `parse` accepts."""
+        raise NotImplementedError
+
+    def wrong(self, value: object, at: At, fix: str = "") -> Any:
+        """Report that the value is not of this type."""
+        return at.error(f"must be {self.text}, got {show(value)}", fix)
+
+
+class Str(Type):
+    """A text on one line; `check` may refuse it or return something else for it."""
+
+    def __init__(
+        self,
+        text: str = "a text",
+        check: Callable[[str, At], Any] | None = None,
+        *,
+        pattern: str = "",
+        fix: str = "",
+        multiline: bool = False,
+    ) -> None:
+        self.text = text
+        self.check = check
+        self.pattern = pattern
+        self.match = re.compile(f"(?:{pattern})\\Z").match if pattern else None
+        self.fix = fix
+        self.unwritable = (_UNWRITABLE_VALUE if multiline else _UNWRITABLE).search
+
+    def parse(self, value: object, at: At) -> Any:
+        if not isinstance(value, str):
+            quoted = f'write it in quotes: "{value}"' if isinstance(value, int) and abs(value) < 1e20 else ""
+            return self.wrong(
+                value, at, self.fix or quoted.replace("True", "true").replace("False", "false")
+            )
+        if bad := self.unwritable(value):
+            return at.error(
+                f"holds U+{ord(bad[0]):04X} at character {bad.start() + 1}, which systemd cannot represent here",
+                "remove it",
+            )
+        if self.match and not self.match(value):
+            return self.wrong(value, at, self.fix)
+        return self.check(value, at) if self.check else value
+
+    def schema(self) -> Schema:
+        return {"type": "string", "pattern": f"^(?:{self.pattern})$"} if self.pattern else {"type": "string"}
+
+
+class Bool(Type):
+    """true or false."""
+
+    text = "true or false"
+
+    def parse(self, value: object, at: At) -> Any:
+        if isinstance(value, bool):
+            return value
+        words = {"yes": "true", "on": "true", "1": "true", "true": "true"}
+        words |= {"no": "false", "off": "false", "0": "false", "false": "false"}
+        meant = words.get(str(value).lower()) if isinstance(value, str | int) and show(value) else None
+        return self.wrong(value, at, f"write {meant}, without quotes" if meant else "")
+
+    def schema(self) -> Schema:
+        return {"type": "boolean"}
+
+
+class Int(Type):
+    """A whole number in a range."""
+
+    def __init__(self, low: int, high: int, text: str = "") -> None:
+        self.low, self.high = low, high
+        self.text = text or f"a whole number from {low} to {high}"
+
+    def parse(self, value: object, at: At) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high:
+            return value
+        digits = isinstance(value, str) and value.isascii() and value.isdigit()
+        return self.wrong(value, at, "write it without quotes" if digits else "")
+
+    def schema(self) -> Schema:
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
+
+
+# systemd.time(7), "Parsing time spans"
+_UNITS: dict[str, float] = {
+    **dict.fromkeys(("usec", "us", "µs", "μs"), 1e-6),
+    **dict.fromkeys(("msec", "ms"), 1e-3),
+    **dict.fromkeys(("seconds", "second", "sec", "s", ""), 1.0),
+    **dict.fromkeys(("minutes", "minute", "min", "m"), 60.0),
+    **dict.fromkeys(("hours", "hour", "hr", "h"), 3600.0),
+    **dict.fromkeys(("days", "day", "d"), 86400.0),
+    **dict.fromkeys(("weeks", "week", "w"), 604800.0),
+    **dict.fromkeys(("months", "month", "M"), 2629800.0),
+    **dict.fromkeys(("years", "year", "y"), 31557600.0),
+}
+_UNIT = "|".join(sorted(filter(None, _UNITS), key=len, reverse=True))
+_SPAN = re.compile(rf"[ \t]*([0-9]+(?:\.[0-9]+)?)[ \t]*({_UNIT}|)")
+_SPAN_PATTERN = rf"[ \t]*(?:[0-9]+(?:\.[0-9]+)?[ \t]*(?:{_UNIT}|)[ \t]*)+|infinity"
+LONGEST_SEC = 100 * 31557600.0
+
+
+class Duration(Type):
+    """A time span of systemd.time(7), or a number of seconds."""
+
+    def __init__(self, *, low: float = 0.0, infinity: bool = False) -> None:
+        self.low = low
+        self.infinity = infinity
+        self.text = "a duration" + (' or "infinity"' if infinity else "")
+
+    def parse(self, value: object, at: At) -> Any:
+        seconds: float | None = None
+        if isinstance(value, str):
+            seconds = span(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            seconds = min(value, 1e18) + 0.0
+        if seconds is None or seconds != seconds or seconds < 0:
+            return self.wrong(value, at, 'write a number with a unit, such as "5s" or "1min 30s"')
+        if seconds == inf and self.infinity:
+            return seconds
+        if seconds > LONGEST_SEC:
+            fix = 'write "infinity" for no limit' if self.infinity else "write a shorter one"
+            return at.error(f"must be a duration of at most 100 years, got {show(value)}", fix)
+        if seconds < self.low:
+            return at.error(
+                f"must be at least {self.low:g} seconds, got {show(value)}", "write a longer one"
+            )
+        return seconds
+
+    def schema(self) -> Schema:
+        pattern = _SPAN_PATTERN if self.infinity else _SPAN_PATTERN.removesuffix("|infinity")
+        return {
+            "anyOf": [{"type": "string", "pattern": f"^(?:{pattern})$"}, {"type": "number", "minimum": 0}]
+        }
+
+
+def span(text: str) -> float | None:
+    """Return the seconds of a time span such as "1min 30s"; None if it is none."""
+    if text == "infinity":
+        return inf
+    seconds, at = 0.0, 0
+    text = text.rstrip(" \t")
+    while found := _SPAN.match(text, at):
+        if len(found[1]) > 30:
+            return 1e18
+        seconds += float(found[1]) * _UNITS[found[2]]
+        at = found.end()
+    return seconds if at == len(text) and at else None
+
+
+_SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)[ \t]*([BKMGTPE]?)\Z")
+_PERCENT = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,2})?)%\Z")
+_FACTOR = {"": 1, "B": 1, **{unit: 1024**n for n, unit in enumerate("KMGTPE", 1)}}
+
+
+class Amount(Type):
+    """A limit: a size or a count, a percentage, or "infinity"; becomes the text that systemd takes."""
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        size: bool = False,
+        count: bool = False,
+        percent: float = 0.0,
+        infinity: bool = True,
+        pair: bool = False,
+        low: int = 0,
+        example: str = "",
+    ) -> None:
+        self.text = text
+        self.size, self.count, self.percent = size, count, percent
+        self.infinity, self.pair, self.low = infinity, pair, low
+        self.fix = f"write {example}"
+
+    def parse(self, value: object, at: At) -> Any:
+        found = self._amount(value)
+        if found is None and self.pair and isinstance(value, str) and value.count(":") == 1:
+            soft, hard = (self._amount(part) for part in value.split(":"))
+            if soft is not None and hard is not None:
+                if hard != "infinity" and (soft == "infinity" or int(soft) > int(hard)):
+                    return at.error(f"has a soft limit above its hard limit: {show(value)}", "swap the two")
+                return f"{soft}:{hard}"
+        return self.wrong(value, at, self.fix) if found is None else found
+
+    def _amount(self, value: object) -> str | None:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value) if (self.size or self.count) and self.low <= value < 1 << 63 else None
+        if not isinstance(value, str):
+            return None
+        if value == "infinity":
+            return value if self.infinity else None
+        if self.percent and (found := _PERCENT.match(value)):
+            return value if 0 < float(found[1]) <= self.percent else None
+        if self.size and (found := _SIZE.match(value)):
+            amount = (
+                int(float(found[1]) * _FACTOR[found[2]])
+                if "." in found[1]
+                else int(found[1]) * _FACTOR[found[2]]
+            )
+            return str(amount) if self.low <= amount < 1 << 63 else None
+        if self.count and value.isascii() and value.isdigit() and len(value) < 19 and int(value) >= self.low:
+            return str(int(value))
+        return None
+
+    def schema(self) -> Schema:
+        plain = [
+            *([r"[0-9]+(?:\.[0-9]+)?[ \t]*[BKMGTPE]?"] if self.size else []),
+            *(["[0-9]+"] if self.count and not self.size else []),
+            *(["infinity"] if self.infinity else []),
+        ]
+        one = "|".join(plain)
+        patterns = [*plain, *([r"[0-9]+(?:\.[0-9]+)?%"] if self.percent else [])]
+        patterns += [f"(?:{one}):(?:{one})"] if self.pair else []
+        text: Schema = {"type": "string", "pattern": f"^(?:{'|'.join(patterns)})$"}
+        if not (self.size or self.count):
+            return text
+        return {"anyOf": [text, {"type": "integer", "minimum": self.low}]}
+
+
+class Enum(Type):
+    """One of some words; `aliases` are other names of them."""
+
+    def __init__(
+        self, values: Sequence[str], aliases: Mapping[str, str] | None = None, fix: str = ""
+    ) -> None:
+        self.values = {**{value: value for value in values}, **(aliases or {})}
+        self.text = either(quote(value) for value in self.values)
+        self.fix = fix
+
+    def parse(self, value: object, at: At) -> Any:
+        if isinstance(value, str):
+            if value in self.values:
+                return self.values[value]
+            return self.wrong(value, at, near(value, self.values) or self.fix)
+        off = f'write "{"yes" if value else "no"}", in quotes' if isinstance(value, bool) else ""
+        return self.wrong(
+            value, at, off if off.split('"')[1:2] and off.split('"')[1] in self.values else self.fix
+        )
+
+    def schema(self) -> Schema:
+        return {"enum": list(self.values)}
+
+
+class ListOf(Type):
+    """An array of one type; becomes a tuple. With `single`, one value stands for an array of it."""
+
+    def __init__(self, item: Type, *, single: bool = True, unique: bool = True, most: int = 1000) -> None:
+        self.item, self.single, self.unique, self.most = item, single, unique, most
+        self.text = f"{item.text}, or an array of them" if single else f"an array, each {item.text}"
+
+    def parse(self, value: object, at: At) -> Any:
+        if not isinstance(value, list):
+            if not self.single:
+                return self.wrong(value, at)
+            one = self.item.parse(value, at)
+            return BAD if one is BAD else (one,)
+        if len(value) > self.most:
+            return at.error(
+                f"has {len(value)} elements, at most {self.most} are possible", "make it shorter"
+            )
+        good = [self.item.parse(item, at / index) for index, item in enumerate(value)]
+        if BAD in good:
+            return BAD
+        if self.unique and len(set(good)) != len(good):
+            twice = next(index for index, item in enumerate(good) if item in good[:index])
+            return (at / twice).error(f"is there twice: {show(value[twice])}", "remove one")
+        return tuple(good)
+
+    def schema(self) -> Schema:
+        array = {"type": "array", "items": self.item.schema()}
+        return {"anyOf": [self.item.schema(), array]} if self.single else array
+
+
+class MapOf(Type):
+    """A table with free keys and values of one type; becomes a dict."""
+
+    def __init__(self, key: Str, item: Type, text: str) -> None:
+        self.key, self.item, self.text = key, item, text
+
+    def parse(self, value: object, at: At) -> Any:
+        if not isinstance(value, dict):
+            return self.wrong(value, at)
+        good: dict[str, Any] = {}
+        bad = False
+        for name, item in value.items():
+            here = at / name
+            key = self.key.parse(name, here)
+            parsed = self.item.parse(item, here)
+            bad |= key is BAD or parsed is BAD
+            good[key] = parsed
+        return BAD if bad else good
+
+    def schema(self) -> Schema:
+        schema = {"type": "object", "additionalProperties": self.item.schema()}
+        return {**schema, "propertyNames": self.key.schema()} if self.key.pattern else schema
+
+
+class Key(NamedTuple):
+    """One row of a table of keys."""
+
+    name: str
+    type: Type
+    doc: str  # one line
+    example: str = ""  # as TOML, the value only
+    default: str = ""  # in words
+    field: str = ""  # of the model; "" if it is called as the key
+    later: str = ""  # not there yet: what to do meanwhile
+
+
+class Table(Type):
+    """A table with known keys; `make` puts the values together, or reports that they do not fit.
+
+    `short` names the key that a value which is no table stands for: restart = "always" is
+    restart = { when = "always" }.
+    """
+
+    def __init__(
+        self, keys: Sequence[Key], make: Callable[[dict[str, Any], At], Any], text: str = "", short: str = ""
+    ) -> None:
+        self.keys = {key.name: key for key in keys}
+        self.make = make
+        self.short = short
+        words = text or f"a table of {either(key.name for key in keys if not key.later)}"
+        self.text = f"{self.keys[short].type.text}, or {words}" if short else words
+
+    def parse(self, value: object, at: At) -> Any:
+        if not isinstance(value, dict):
+            if not self.short:
+                return self.wrong(value, at)
+            key = self.keys[self.short]
+            parsed = key.type.parse(value, at)
+            return BAD if parsed is BAD else self.make({key.field or key.name: parsed}, at)
+        values, bad = self.values(value, at)
+        return BAD if bad else self.make(values, at)
+
+    def values(self, value: Mapping[str, object], at: At) -> tuple[dict[str, Any], bool]:
+        """Return the good values by field, and whether something was bad."""
+        good: dict[str, Any] = {}
+        bad = False
+        keys = self.keys
+        for name, item in value.items():
+            key = keys.get(name)
+            if key is None:
+                unknown(name, keys, at / name)
+                bad = True
+            elif key.later:
+                (at / name).error("is not there yet", key.later)
+                bad = True
+            elif (parsed := key.type.parse(item, at / name)) is BAD:
+                bad = True
+            else:
+                good[key.field or name] = parsed
+        return good, bad
+
+    def schema(self) -> Schema:
+        properties = {key.name: described(key) for key in self.keys.values() if not key.later}
+        table = {"type": "object", "properties": properties, "additionalProperties": False}
+        return {"anyOf": [self.keys[self.short].type.schema(), table]} if self.short else table
+
+
+def described(key: Key) -> Schema:
+    """Return the schema of a key with its documentation."""
+    return {"description": key.doc, **key.type.schema()}
+
+
+def unknown(name: str, keys: Mapping[str, Key], at: At) -> None:
+    """Report a key that does not exist, with a near match or all that do."""
+    known = [key.name for key in keys.values() if not key.later]
+    at.error(
+        "is no key that is known here", near(name, known) or f"the keys here are {', '.join(sorted(known))}"
+    )
+
+
+class Choice(Type):
+    """One of several types, told apart by the TOML type of the value (bool before int)."""
+
+    def __init__(self, choices: Mapping[type, Type], text: str = "", fix: str = "") -> None:
+        self.choices = dict(choices)
+        self.text = text or either(dict.fromkeys(choice.text for choice in self.choices.values()))
+        self.fix = fix
+
+    def parse(self, value: object, at: At) -> Any:
+        choice = self.choices.get(type(value))
+        return choice.parse(value, at) if choice else self.wrong(value, at, self.fix)
+
+    def schema(self) -> Schema:
+        return {"anyOf": [choice.schema() for choice in dict.fromkeys(self.choices.values())]}
+
+
+class Converted(Type):
+    """Another type whose good values are changed."""
+
+    def __init__(self, base: Type, change: Callable[[Any, At], Any], text: str = "") -> None:
+        self.base, self.change = base, change
+        self.text = text or base.text
+
+    def parse(self, value: object, at: At) -> Any:
+        parsed = self.base.parse(value, at)
+        return BAD if parsed is BAD else self.change(parsed, at)
+
+    def schema(self) -> Schema:
+        return self.base.schema()
+
+
+def is_number(value: object) -> bool:
+    """Say whether the value is a finite number of TOML (a bool is none)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
