@@ -12,8 +12,9 @@ from typing import Any
 
 from sysresp.model import Command, Listen, Ready, ReadyBy, Socket
 from sysresp.spec.commands import OneCommand
+from sysresp.spec.quantities import Duration
 from sysresp.spec.report import At, show
-from sysresp.spec.types import Choice, Converted, Duration, Int, Key, ListOf, Str, Table
+from sysresp.spec.types import Choice, Converted, Int, Key, ListOf, Str, Table
 from sysresp.spec.values import ACCOUNT, MODE, PATH, filled
 
 _V4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\Z", re.ASCII)
@@ -134,8 +135,6 @@ SOCKET = Table(
 )
 
 
-# --- readiness -----------------------------------------------------------------------------------------------
-
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})\Z")
 
 
@@ -164,7 +163,7 @@ def _http(text: str, at: At) -> Any:
     if plain.startswith("https://"):
         return at.error(
             f"must begin with http://, got {show(text)}",
-            "the prober does no TLS; ask a plain port, or use ready = { exec = [...] } with a program that can",
+            "the prober does no TLS; ask a plain port, or use `exec` with a program that can",
         )
     found = re.match(r"http://([^/?#@\\\s]+)(?:[/?][!-~]*)?\Z", plain)
     host, _, number = found[1].rpartition(":") if found else ("", "", "")

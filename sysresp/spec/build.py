@@ -1,7 +1,7 @@
-"""One table of [services] -> one `Service`: defaults that depend on other keys, and checks between its keys.
+"""One table of [services] -> one `Service`: defaults that depend on other keys, checks between its keys.
 
-Owns what a single service may not combine. Never looks at another service (sysresp.spec.relations does) or at
-the host. Rule: a check says nothing if a value it needs was refused already, so that one mistake is one
+Owns what a single service may not combine. Never looks at another service (sysresp.spec.relations does) or
+at the host. Rule: a check says nothing if a value it needs was refused already, so that one mistake is one
 problem.
 """
 
@@ -19,11 +19,10 @@ from sysresp.spec.values import OWN_NAME, SERVICE_NAME
 
 _DIRECTORIES = tuple(f"{kind}_directory" for kind in ("state", "cache", "logs", "runtime", "configuration"))
 _SECTION_NEEDS = {"Socket": "listen", "Timer": "schedule", "Path": "watch"}
-_HOOKS = ("pre_start", "post_start", "reload", "post_stop")
 
 
 def build(
-    document: Document, name: str, own: Mapping[str, Any], project: str, scope: Scope, at: At
+    document: Document, name: str, own: Mapping[str, Any], at: At, *, project: str, scope: Scope
 ) -> Service:
     """Return the service; where a value was refused, with the default in its place."""
     if SERVICE_NAME.parse(name, at) and has_unit_suffix(name):
@@ -49,10 +48,39 @@ def build(
     if instanced and "unit" in values:
         values["unit"] = base(project, name, values["unit"]) + "@.service"
     _sections(values, document, at)
-    lines = {dotted(path): document.origin(at.path + path) for path in _paths(raw)}
+    lines = Lines(document, at.path, raw)
     service = Service(name=name, origin=document.origin(at.path), lines=lines, **values)
     _Checks(service, raw, refused, at).run(scope)
     return service
+
+
+class Lines(Mapping[str, Origin]):
+    """Dotted key -> where it is set. Made at the first question: few services are ever asked for."""
+
+    __slots__ = ("_document", "_made", "_path", "_raw")
+
+    def __init__(self, document: Document, path: Path, raw: Mapping[str, Any]) -> None:
+        self._document, self._path, self._raw = document, path, raw
+        self._made: dict[str, Origin] | None = None
+
+    def _all(self) -> dict[str, Origin]:
+        if self._made is None:
+            self._made = {
+                dotted(path): self._document.origin(self._path + path) for path in _paths(self._raw)
+            }
+        return self._made
+
+    def __getitem__(self, key: str) -> Origin:
+        return self._all()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
 
 
 def _paths(raw: Mapping[str, Any], upper: Path = ()) -> Iterator[Path]:
@@ -161,8 +189,8 @@ class _Checks:
                 f" service {quote(service.name)} is one{why}",
                 'write restart = "on-failure" or "no" for it',
             )
-        if "ready" in self.raw:
-            what = f"is no use: a oneshot is ready when its command has ended, and {quote(service.name)} is one{why}"
+        if service.ready:
+            what = f"is no use: a oneshot is ready when it has ended, and {quote(service.name)} is one{why}"
             (at / "ready").error(what, "remove it")
         if service.remain_after_exit and service.schedule:
             what = "keeps the service active, so that its schedule never starts it again"
@@ -173,7 +201,7 @@ class _Checks:
         limit = service.start_timeout_sec
         if service.ready and limit is not None and service.ready.timeout_sec > limit:
             here = at / "ready" / "timeout" if "timeout" in self.raw["ready"] else at / "start_timeout"
-            what = f"does not fit: `ready` may take {service.ready.timeout_sec:g}s, and `start_timeout` is {limit:g}s"
+            what = f"does not fit: `ready` may take {service.ready.timeout_sec:g}s, `start_timeout` is {limit:g}s"
             here.error(what, "make start_timeout the longer one")
 
     def _companions(self) -> None:
@@ -199,13 +227,13 @@ class _Checks:
 
 def commands(service: Service) -> Iterator[tuple[Path, Command]]:
     """Return all commands of the service with the keys that hold them."""
-    hooks = [(("command",), service.command), (("stop", "command"), service.stop.command)]
-    hooks += [((hook,), getattr(service, hook)) for hook in _HOOKS]
+    for key in ("command", "pre_start", "post_start", "reload", "post_stop"):
+        for command in getattr(service, key):
+            yield (key,), command
+    for command in service.stop.command:
+        yield ("stop", "command"), command
     if service.ready and service.ready.command:
-        hooks.append((("ready", "exec"), (service.ready.command,)))
-    for path, several in hooks:
-        for command in several:
-            yield path, command
+        yield ("ready", "exec"), service.ready.command
 
 
 def origin_of(service: Service, key: str) -> Origin:

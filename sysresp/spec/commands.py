@@ -18,7 +18,7 @@ MAX_ARGUMENT = 128 * 1024 - 1
 """Bytes of one argument: MAX_ARG_STRLEN of execve(2) is 32 pages, with the final NUL."""
 
 MAX_LINE = 1 << 20
-"""Bytes of one line of a unit file: LONG_LINE_MAX (src/basic/fileio.h); a longer one makes the unit unloadable."""
+"""Bytes of one line of a unit file: LONG_LINE_MAX (src/basic/fileio.h); else the unit does not load."""
 
 _BLANKS = re.compile("[ \t\r\n]+")
 _SHELLS = frozenset(("sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "busybox"))
@@ -124,7 +124,7 @@ def _make(words: list[str], at: At, *, expand: bool) -> Any:
     if program[0] in "@-:+!|" and "/" in program:
         return at.error(
             f"has a program with the prefix {quote(program[0])} of unit files: {quote(program)}",
-            "leave it out; for `-` and `+` write { command = ..., ignore_failure = true, privileged = true }",
+            "leave it out; hooks have { command = ..., ignore_failure = true, privileged = true }",
         )
     if program.endswith("/") or program in (".", ".."):
         return at.error(f"has a directory as its program: {quote(program)}", "name the file to run")
@@ -133,7 +133,7 @@ def _make(words: list[str], at: At, *, expand: bool) -> Any:
     if not expand and not program.startswith("/") and _BLANKS.search(program):
         return at.error(
             f"has a whole command line as its program: {quote(program)}",
-            'an array is one command, a word each: ["/bin/a", "-x"]; several commands are [["/bin/a", "-x"], ["/bin/b"]]',
+            'write a word each: ["/bin/a", "-x"]; several commands are [["/bin/a", "-x"], ["/bin/b"]]',
         )
     if program[0] in "~$" or (program.startswith("-") and not expand):
         return at.error(
@@ -153,7 +153,7 @@ def one(value: object, at: At) -> Any:
             )
         if not words:
             return at.error("is an empty command", "write the program and its arguments")
-        if not all([_fits(word, at) for word in words]):
+        if not all(_fits(word, at) for word in words):
             return BAD
         if words[0].rpartition("/")[2] not in _SHELLS and (shell := _shell_syntax(words)):
             at.warn(f"has {quote(shell)} as an ordinary argument: no shell runs this", NO_SHELL)

@@ -2,8 +2,8 @@
 
 A row has the key's name, its type, one line of documentation, an example, the default, and the field of
 `sysresp.model` it becomes. The same rows check a file (sysresp.spec.build), make the JSON Schema for editors
-(sysresp.spec.schema) and the manual. Checks of one table that need several keys of it stand here as `make`;
-checks across services are in sysresp.spec.relations.
+and the manual (sysresp.spec.schema). The tables inside of a service are in sysresp.spec.tables; checks
+between keys of a service are in sysresp.spec.build, those across services in sysresp.spec.relations.
 Rule: a key exists if and only if it has a row here; a key of a later version has a row with `later`.
 """
 
@@ -11,294 +11,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from sysresp.model import Hardening, Kind, Limits, Restart, Schedule, Stop, Watch
+from sysresp.model import Kind
 from sysresp.spec.addresses import READY, SOCKET
 from sysresp.spec.commands import Commands
+from sysresp.spec.directives import CONDITIONS, SYSTEMD
+from sysresp.spec.quantities import Duration
 from sysresp.spec.report import At
-from sysresp.spec.types import Amount, Bool, Choice, Duration, Enum, Int, Key, ListOf, Str, Table
+from sysresp.spec.tables import HARDENING, HOOK, LIMITS, RELOAD, RESTART, SCHEDULE, STOP, WATCH
+from sysresp.spec.types import Bool, Enum, Int, Key, ListOf, Str, Table
 from sysresp.spec.values import (
     ACCOUNT,
     BUS_NAME,
-    CONDITIONS,
     CREDENTIALS,
     DEPENDENCIES,
     DIRECTORIES,
     DIRECTORY,
     ENVIRONMENT,
     ENVIRONMENT_FILES,
-    EXCEPTIONS,
     INSTANCES,
     MODE,
     PATH,
     PATHS,
-    SIGNAL,
-    STATUSES,
-    SYSTEMD,
     TEMPLATE,
     UNIT,
 )
-
-SHORTEST_DELAY_SEC = 0.1
-"""Below this, unlimited restarts are a busy loop of PID 1; on systemd <= 250 a delay of 0 can even make
-`systemctl stop` hang (the restart timer is armed again while the stop job waits)."""
-
-_LATER_COOLDOWN = "leave it out; until then `attempts` and `within` bound the restarts"
-
-
-def _restart(values: dict[str, Any], at: At) -> Any:
-    restart = Restart(**values)
-    if restart.when != "no" and restart.attempts is None and restart.delay_sec < SHORTEST_DELAY_SEC:
-        return (at / "delay").error(
-            f"is below {SHORTEST_DELAY_SEC * 1000:g}ms with unlimited attempts, which is a busy loop of systemd",
-            'write delay = "100ms" or more, or limit `attempts`',
-        )
-    if restart.max_delay_sec is not None and restart.max_delay_sec < restart.delay_sec:
-        return (at / "max_delay").error("is shorter than `delay`", "write a longer one")
-    if restart.steps is not None and restart.max_delay_sec is None:
-        return (at / "steps").error(
-            "needs `max_delay`", 'write max_delay = "1min", the delay after the last step'
-        )
-    return restart
-
-
-RESTART = Table(
-    [
-        Key(
-            "when",
-            Enum(
-                ("no", "always", "on-success", "on-failure", "on-abnormal", "on-abort", "on-watchdog"),
-                {"never": "no"},
-            ),
-            "Which exits are followed by a restart (Restart= of systemd.service(5))",
-            '"always"',
-            '"on-failure"; "no" for a oneshot',
-        ),
-        Key("delay", Duration(), "Pause before a restart", '"5s"', "1s", "delay_sec"),
-        Key("max_delay", Duration(), "The pause grows to this (systemd 254)", '"1min"', "", "max_delay_sec"),
-        Key("steps", Int(1, 1000), "How many restarts it takes to grow", "8", "5"),
-        Key(
-            "attempts",
-            Int(1, 1_000_000),
-            "Gives up after this many starts in `within`",
-            "10",
-            "never gives up",
-        ),
-        Key("within", Duration(low=0.001), "The window of `attempts`", '"10min"', "10min", "within_sec"),
-        Key(
-            "jitter",
-            Duration(),
-            "A share of this, fixed for each unit, is added to delay",
-            '"2s"',
-            "0",
-            "jitter_sec",
-        ),
-        Key("success_exit", STATUSES, "Exit statuses and signals that count as success", '[3, "USR1"]'),
-        Key("prevent_exit", STATUSES, "Exit statuses and signals after which it stays down", "[78]"),
-        Key("force_exit", STATUSES, "Exit statuses and signals after which it always restarts", "[75]"),
-        Key("then", Str(), "What happens after the last attempt", later=_LATER_COOLDOWN),
-        Key("cooldowns", Int(0, 0), "How many cooldowns there are", later=_LATER_COOLDOWN),
-        Key("reset_after", Duration(), "When the attempts are forgotten", later=_LATER_COOLDOWN),
-    ],
-    _restart,
-    short="when",
-)
-
-
-def _stop(values: dict[str, Any], _at: At) -> Any:
-    return Stop(**values)
-
-
-class _StopTable(Table):
-    def parse(self, value: object, at: At) -> Any:
-        if isinstance(value, list):
-            return at.error("must be a signal or a table, got an array", "write stop = { command = [...] }")
-        return super().parse(value, at)
-
-
-STOP = _StopTable(
-    [
-        Key("signal", SIGNAL, "What it is told with", '"INT"', '"TERM"'),
-        Key(
-            "timeout",
-            Duration(infinity=True),
-            "It is killed after this",
-            '"20s"',
-            "90s (systemd's)",
-            "timeout_sec",
-        ),
-        Key(
-            "kill_mode",
-            Enum(("control-group", "mixed", "process", "none")),
-            "Who gets the signal (KillMode= of systemd.kill(5))",
-            '"mixed"',
-            '"control-group"',
-        ),
-        Key(
-            "command",
-            Commands(prefixes=True),
-            "What is run to stop it, before the signal",
-            '["/srv/bin/quit"]',
-        ),
-    ],
-    _stop,
-    short="signal",
-)
-
-_SIZE = 'a size such as "512M"'
-
-
-def _memory() -> Amount:
-    return Amount(f'{_SIZE}, a percentage or "infinity"', size=True, percent=100, example='"512M"')
-
-
-def _rlimit(text: str, *, size: bool = False) -> Amount:
-    return Amount(text, size=size, count=not size, pair=True, example='"512M"' if size else "65536")
-
-
-def _limits(values: dict[str, Any], _at: At) -> Any:
-    return Limits(**values)
-
-
-_COUNT = 'a number, "SOFT:HARD" or "infinity"'
-LIMITS = Table(
-    [
-        Key("memory", _memory(), "Killed above this (MemoryMax=)", '"512M"'),
-        Key("memory_high", _memory(), "Slowed down above this (MemoryHigh=)", '"400M"'),
-        Key("swap", _memory(), "Swap it may use (MemorySwapMax=)", '"0"'),
-        Key(
-            "cpu",
-            Amount('a percentage of one CPU such as "150%"', percent=1e6, infinity=False, example='"150%"'),
-            "CPU time it may use; 100% is one CPU (CPUQuota=)",
-            '"150%"',
-        ),
-        Key("cpu_weight", Int(1, 10000), "Its share when CPUs are busy (CPUWeight=)", "200", "100"),
-        Key("io_weight", Int(1, 10000), "Its share when disks are busy (IOWeight=)", "200", "100"),
-        Key(
-            "tasks",
-            Amount('a number, a percentage or "infinity"', count=True, percent=100, low=1, example="200"),
-            "Processes and threads (TasksMax=)",
-            "200",
-        ),
-        Key("files", _rlimit(_COUNT), "Open files (LimitNOFILE=)", "65536"),
-        Key("processes", _rlimit(_COUNT), "Processes of its user (LimitNPROC=)", "1024"),
-        Key(
-            "core",
-            _rlimit('a size, "SOFT:HARD" or "infinity"', size=True),
-            "Core file (LimitCORE=)",
-            '"infinity"',
-        ),
-        Key(
-            "runtime",
-            Duration(infinity=True),
-            "Stopped after this (RuntimeMaxSec=)",
-            '"1h"',
-            "",
-            "runtime_sec",
-        ),
-    ],
-    _limits,
-)
-
-
-def _schedule(values: dict[str, Any], at: At) -> Any:
-    schedule = Schedule(**values)
-    if not schedule.calendar and schedule.every_sec is None and schedule.on_boot_sec is None:
-        return at.error(
-            "says no time", 'write calendar = "Mon..Fri 06:00", every = "1h" or on_boot = "5min"'
-        )
-    return schedule
-
-
-_CALENDAR = ListOf(
-    Str("a calendar expression of systemd.time(7)", pattern=r"[ -~]*[!-~][ -~]*", fix='write "daily"')
-)
-SCHEDULE = Table(
-    [
-        Key("calendar", _CALENDAR, "When it runs (systemd.time(7))", '"Mon..Fri 06:00"'),
-        Key("every", Duration(low=1), "It runs this long after its last start", '"15min"', "", "every_sec"),
-        Key("on_boot", Duration(), "It runs this long after boot", '"5min"', "", "on_boot_sec"),
-        Key("catch_up", Bool(), "A run that was missed happens at boot", "false", "true"),
-        Key("jitter", Duration(), "It runs up to this later, at random", '"10min"', "0", "jitter_sec"),
-        Key(
-            "accuracy",
-            Duration(),
-            "systemd may delay it by this to save wake-ups",
-            '"1s"',
-            "1min",
-            "accuracy_sec",
-        ),
-    ],
-    _schedule,
-    short="calendar",
-)
-
-
-def _watch(values: dict[str, Any], at: At) -> Any:
-    if not values.get("paths"):
-        return at.error("has no `paths`", 'write paths = ["/etc/shop/web.conf"]')
-    return Watch(**values)
-
-
-WATCH = Table(
-    [
-        Key("paths", PATHS, "Files and directories that are watched", '["/etc/shop/web.conf"]'),
-        Key("action", Enum(("restart", "reload")), "What happens on a change", '"reload"', '"restart"'),
-    ],
-    _watch,
-    short="paths",
-)
-
-
-def _hardening(values: dict[str, Any], _at: At) -> Any:
-    return Hardening(**values)
-
-
-HARDENING = Table(
-    [
-        Key(
-            "profile",
-            Enum(("off", "web", "strict-jit", "strict"), {"standard": "web"}, 'write "web"'),
-            "How much of the host it may touch",
-            '"strict"',
-            '"off"',
-        ),
-        Key(
-            "except",
-            EXCEPTIONS,
-            "Directives of the profile that are left out",
-            '["ProtectHome"]',
-            field="exceptions",
-        ),
-        Key("read_write", PATHS, "It may write here (ReadWritePaths=)", '["/srv/shop/data"]'),
-        Key("read_only", PATHS, "It may not write here (ReadOnlyPaths=)", '["/srv/shop"]'),
-        Key("inaccessible", PATHS, "It cannot see this (InaccessiblePaths=)", '["/srv/other"]'),
-    ],
-    _hardening,
-    short="profile",
-)
-
-
-def _reload_signal(values: dict[str, Any], at: At) -> Any:
-    return values.get("signal") or at.error("has no `signal`", 'write { signal = "HUP" }')
-
-
-_HOOK = Commands(prefixes=True)
-
-
-class _Reload(Choice):
-    """A command, or a table with the signal: told apart by the keys of the table."""
-
-    def parse(self, value: object, at: At) -> Any:
-        if isinstance(value, dict) and "command" in value:
-            return _HOOK.parse(value, at)
-        return super().parse(value, at)
-
-    def schema(self) -> dict[str, Any]:
-        return {"anyOf": [_HOOK.schema(), self.choices[dict].schema()]}
-
-
-_RELOAD_SIGNAL = Table([Key("signal", SIGNAL, "What it is told with", '"HUP"')], _reload_signal)
-RELOAD = _Reload({str: _HOOK, list: _HOOK, dict: _RELOAD_SIGNAL}, "a command, or { signal = ... }")
 
 _DOCUMENTATION = ListOf(
     Str(
@@ -323,11 +59,11 @@ SERVICE = (
     Key("unit", UNIT, "Name of its unit", '"web.service"', '"PROJECT-NAME.service"'),
     Key("template", TEMPLATE, "Your own template in /etc/sysresp/templates", '"web.service.j2"'),
     Key("instances", INSTANCES, "How many of it, or their names", "4"),
-    Key("pre_start", _HOOK, "Run before it starts", '["/srv/shop/bin/migrate"]'),
-    Key("post_start", _HOOK, "Run after it has started", '["/srv/shop/bin/warm-up"]'),
+    Key("pre_start", HOOK, "Run before it starts", '["/srv/shop/bin/migrate"]'),
+    Key("post_start", HOOK, "Run after it has started", '["/srv/shop/bin/warm-up"]'),
     Key("reload", RELOAD, "How it reads its files again", '{ signal = "HUP" }'),
     Key("stop", STOP, "How it is stopped", '{ signal = "INT", timeout = "20s" }'),
-    Key("post_stop", _HOOK, "Run after it has stopped", '["/srv/shop/bin/clean-up"]'),
+    Key("post_stop", HOOK, "Run after it has stopped", '["/srv/shop/bin/clean-up"]'),
     Key("pid_file", PATH, "File with its process id, for kind forking", '"/run/shop/web.pid"'),
     Key("bus_name", BUS_NAME, "It has started when it owns this name; kind dbus", '"org.example.Shop"'),
     Key(

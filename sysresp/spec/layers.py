@@ -46,8 +46,8 @@ class Document:
         self, base: Mapping[str, Any], over: Mapping[str, Any], path: Path, where: dict[Path, Any]
     ) -> dict[str, Any]:
         merged = {**base, **over}
-        for key, above in over.items():
-            here = (*path, key)
+        for key, set_here in over.items():
+            above, here = set_here, (*path, key)
             if path in where:
                 where.setdefault(here, where[path])  # inside an inline table
             if key not in base:
@@ -78,13 +78,13 @@ class Document:
         self, defaults: Mapping[str, Any], own: Mapping[str, Any], there: Path, here: Path
     ) -> dict[str, Any]:
         merged = dict(own)
-        for key, below in defaults.items():
+        for key, default in defaults.items():
             path = (*here, key)
             if key not in own:
                 self._inherited[path] = (*there, key)
-                merged[key] = below
+                merged[key] = default
                 continue
-            above = own[key]
+            below, above = default, own[key]
             if isinstance(below, dict) is not isinstance(above, dict) and (short := self._short(path)):
                 if isinstance(above, dict):
                     below = {short: below}
@@ -114,21 +114,18 @@ class Document:
 
     def origin(self, path: Path) -> Origin:
         """Return the file and line that set this path."""
-        found = self._written(path)[0]
-        return self._place(found)[0]
+        return self._origin(self._written(path)[0])
 
-    def _place(self, found: tuple[Source, int] | None) -> tuple[Origin, str]:
-        if found is None or found[1] < 0:
-            return Origin(self.sources[0].path if self.sources else ""), ""
-        source, offset = found
-        line = source.line(offset)
-        return Origin(source.path, line), source.source(line)
+    def _origin(self, found: tuple[Source, int] | None) -> Origin:
+        if found is None:
+            return Origin(self.sources[0].path if self.sources else "")
+        return Origin(found[0].path, found[0].line(found[1]))
 
     def place(self, path: Path) -> Place:
         """Return where this path was written, by its own key there, with the text of the line."""
         found, real = self._written(path)
-        origin, text = self._place(found)
-        return Place(origin, dotted(real), text)
+        origin = self._origin(found)
+        return Place(origin, dotted(real), found[0].source(origin.line) if found else "")
 
 
 def _at(data: Any, path: Path) -> Any:

@@ -103,7 +103,7 @@ def _syntax_fix(what: str) -> str:
     if "Invalid value" in what:
         return 'write texts in quotes ("..."), and true and false in lower case'
     if "escape" in what:
-        return r"""double a backslash ("\\"), or use single quotes ('...'), in which it is an ordinary character"""
+        return r"""double the backslash ("\\"), or use single quotes ('...'), which leave it alone"""
     return "correct the syntax (https://toml.io/en/v1.0.0)"
 
 
@@ -134,7 +134,7 @@ Loads = Callable[[str], tuple[dict[str, Any], dict[Path, int]]]
 
 
 def _with_positions(parser: Any) -> Loads:
-    """Wrap the rules of this copy of tomllib._parser (Python 3.11 to 3.13); AttributeError if it has none."""
+    """Wrap the rules of this copy of tomllib._parser (of Python 3.11 to 3.13), or raise AttributeError."""
     offsets: dict[Path, int] = {}
     counts: dict[Path, int] = {}  # array of tables -> how many elements it has by now
     last: list[tuple[str, ...]] = [()]

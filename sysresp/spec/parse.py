@@ -168,7 +168,7 @@ def _spec(document: Document, first: str, scope: Scope, top: At) -> Spec:
     else:
         for name, own in tables.items():
             if isinstance(own, dict):
-                services[name] = build(document, name, own, project, scope, here / name)
+                services[name] = build(document, name, own, here / name, project=project, scope=scope)
             else:
                 _no_service(name, own, here / name)
         relations.check(project, services, here)

@@ -1,7 +1,7 @@
 """What services of one file are to each other: dependencies, order, unit names, addresses.
 
-Owns every check that needs more than one service. Pure. Rule: each fault is told once, at the line that could
-be changed: a cycle once for all who are in it, a duplicate at the later of the two.
+Owns every check that needs more than one service. Pure. Rule: each fault is told once, at the line that
+could be changed: a cycle once for all who are in it, a duplicate at the later of the two.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ def _names(services: Mapping[str, Service], owner: Mapping[str, str], at: At) ->
                     )
 
 
-def _edges(
-    service: Service, owner: Mapping[str, str], services: Mapping[str, Service]
-) -> Iterator[tuple[str, str, str]]:
+def _edges(service: Service, owner: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """Return (first, second, key): `second` starts after `first`, because of this key of the service."""
     for key in _IMPLY_AFTER:
         for other in getattr(service, key):
@@ -68,7 +66,7 @@ def _cycles(services: Mapping[str, Service], owner: Mapping[str, str], at: At) -
     """Report each ordering cycle once; systemd would break it by dropping a job at random."""
     later: dict[str, dict[str, tuple[str, str]]] = {name: {} for name in services}
     for service in services.values():
-        for first, second, key in _edges(service, owner, services):
+        for first, second, key in _edges(service, owner):
             if first != second and first in services and second in services:
                 later[first].setdefault(second, (service.name, key))
     done: set[str] = set()
@@ -118,7 +116,7 @@ def _units(project: str, services: Mapping[str, Service], at: At) -> None:
         )
         if len(longest) > MAX_LENGTH:
             here.error(
-                f"has a unit with a name of {len(longest)} characters, at most {MAX_LENGTH} are possible: {quote(longest)}",
+                f"has a unit name of {len(longest)} characters, and systemd takes {MAX_LENGTH}: {quote(longest)}",
                 "write a shorter name",
             )
 

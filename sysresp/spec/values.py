@@ -13,15 +13,13 @@ from typing import Any
 from sysresp.model import Credential, EnvironmentFile
 from sysresp.spec.names import INSTANCE, has_unit_suffix, is_unit_name
 from sysresp.spec.report import BAD, At, near, quote, show
-from sysresp.spec.types import Bool, Choice, Converted, Int, Key, ListOf, MapOf, Str, Table, Type
+from sysresp.spec.types import Bool, Choice, Converted, Int, Key, ListOf, MapOf, Str, Table
 
 
 def filled(text: str, instance: str = "1") -> str:
     """Return the text as an instance of this name will see it."""
     return text.replace(INSTANCE, instance)
 
-
-# --- paths -------------------------------------------------------------------------------------------------
 
 PATH_MAX = 4095  # of limits.h, without the final NUL; path_is_valid() of systemd refuses longer ones
 NAME_MAX = 255
@@ -96,8 +94,6 @@ TEMPLATE = Str(
 )
 
 
-# --- environment and credentials -----------------------------------------------------------------------------
-
 MAX_ASSIGNMENT = 128 * 1024 - 1  # bytes of NAME=value: MAX_ARG_STRLEN of execve(2)
 _SECRET = re.compile(
     r"(?i)(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY|CREDENTIALS?)\Z|_PASS\Z"
@@ -156,9 +152,6 @@ CREDENTIALS = MapOf(
     ),
     "a table of credentials: name -> path, or { path, encrypted }",
 )
-
-
-# --- users, names, numbers -----------------------------------------------------------------------------------
 
 
 def _account(text: str, at: At) -> Any:
@@ -318,174 +311,3 @@ BUS_NAME = Str(
     pattern=r"(?=.{3,255}\Z)[A-Za-z_-][A-Za-z0-9_-]*(?:\.[A-Za-z_-][A-Za-z0-9_-]*)+",
     fix='write "org.example.Shop"',
 )
-
-
-# --- conditions ----------------------------------------------------------------------------------------------
-
-_CONDITIONS = (
-    *(
-        "Architecture",
-        "Firmware",
-        "Virtualization",
-        "Host",
-        "KernelCommandLine",
-        "KernelVersion",
-        "Credential",
-    ),
-    *("Environment", "Security", "Capability", "ACPower", "NeedsUpdate", "FirstBoot", "PathExists"),
-    *("PathExistsGlob", "PathIsDirectory", "PathIsSymbolicLink", "PathIsMountPoint", "PathIsReadWrite"),
-    *("PathIsEncrypted", "DirectoryNotEmpty", "FileNotEmpty", "FileIsExecutable", "User", "Group"),
-    *(
-        "ControlGroupController",
-        "Memory",
-        "CPUs",
-        "CPUFeature",
-        "OSRelease",
-        "MemoryPressure",
-        "CPUPressure",
-    ),
-    "IOPressure",
-)
-
-
-def snake(directive: str) -> str:
-    """Return the key for a directive: PathExists -> path_exists, ACPower -> ac_power, CPUs -> cpus."""
-    if directive == "CPUs":
-        return "cpus"
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", directive).lower()
-
-
-def _yes_no(value: bool, _at: At) -> str:
-    return "true" if value else "false"
-
-
-_RAW_TEXT = Choice(
-    {
-        str: Str(),
-        bool: Converted(Bool(), lambda value, _at: "yes" if value else "no"),
-        int: Converted(Int(-(1 << 63), (1 << 64) - 1), lambda number, _at: str(number)),
-    },
-    "a text, a number, or true or false",
-)
-
-
-def _any_of(item: Type) -> Choice:
-    one = Converted(item, lambda value, _at: (value,))
-    return Choice(
-        {str: one, bool: one, int: one, list: ListOf(item, single=False, unique=False)},
-        f"{item.text}, or an array of them",
-    )
-
-
-def _conditions(values: dict[str, Any], _at: At) -> Any:
-    return values
-
-
-CONDITIONS = Table(
-    [
-        Key(
-            snake(name),
-            _any_of(_RAW_TEXT),
-            f"Condition{name}= of systemd.unit(5)",
-            '"/etc/shop/enabled"' if "Path" in name else '"..."',
-            field=f"Condition{name}",
-        )
-        for name in _CONDITIONS
-    ],
-    _conditions,
-    'a table of conditions such as { path_exists = "/etc/shop" }',
-)
-
-
-# --- raw directives ------------------------------------------------------------------------------------------
-
-SECTIONS = ("Unit", "Service", "Install", "Socket", "Timer", "Path")
-
-
-class _Float(Type):
-    text = "a number"
-
-    def parse(self, value: object, at: At) -> Any:
-        return repr(value) if isinstance(value, float) and abs(value) < 1e15 else self.wrong(value, at)
-
-    def schema(self) -> dict[str, Any]:
-        return {"type": "number"}
-
-
-_DIRECTIVE_VALUE = Choice({**_RAW_TEXT.choices, float: _Float()}, _RAW_TEXT.text)
-DIRECTIVES = MapOf(
-    Str(
-        "a directive's name",
-        pattern=r"[A-Z][A-Za-z0-9]*|X-[A-Za-z0-9-]+",
-        fix='write it as in unit files, such as "LimitCORE"',
-    ),
-    Choice(
-        {
-            **{
-                kind: Converted(_DIRECTIVE_VALUE, lambda value, _at: (value,))
-                for kind in (str, bool, int, float)
-            },
-            list: ListOf(_DIRECTIVE_VALUE, single=False, unique=False),
-        },
-        f"{_DIRECTIVE_VALUE.text}, or an array of them",
-    ),
-    "a table of directives",
-)
-
-
-def _sections(values: dict[str, Any], _at: At) -> Any:
-    return values
-
-
-SYSTEMD = Table(
-    [
-        Key(
-            name,
-            DIRECTIVES,
-            f"Directives for the [{name}] section, as in a unit file",
-            '{ Directive = "value" }',
-        )
-        for name in SECTIONS
-    ],
-    _sections,
-    "a table of sections",
-)
-
-
-# --- hardening -----------------------------------------------------------------------------------------------
-
-HARDENING = (
-    *(
-        "NoNewPrivileges",
-        "ProtectSystem",
-        "ProtectHome",
-        "PrivateTmp",
-        "PrivateDevices",
-        "PrivateUsers",
-        "PrivateIPC",
-    ),
-    *(
-        "ProtectHostname",
-        "ProtectClock",
-        "ProtectKernelTunables",
-        "ProtectKernelModules",
-        "ProtectKernelLogs",
-    ),
-    *("ProtectControlGroups", "ProtectProc", "ProcSubset", "RestrictAddressFamilies", "RestrictNamespaces"),
-    *("RestrictRealtime", "RestrictSUIDSGID", "LockPersonality", "MemoryDenyWriteExecute"),
-    *("SystemCallArchitectures", "SystemCallFilter", "SystemCallErrorNumber", "CapabilityBoundingSet"),
-    *("AmbientCapabilities", "RemoveIPC", "UMask", "DevicePolicy", "KeyringMode", "SecureBits"),
-)
-"""Directives that a profile may set, so that `except` may leave them out."""
-
-
-def _exception(text: str, at: At) -> Any:
-    if text in HARDENING:
-        return text
-    return at.error(
-        f"is no directive of a profile: {show(text)}",
-        near(text, HARDENING) or "see the profiles in the manual",
-    )
-
-
-EXCEPTIONS = ListOf(Str("a directive of the profile, such as ProtectHome", _exception))
