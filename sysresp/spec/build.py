@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sysresp.model import Command, Kind, Origin, Restart, Scope, Service
+from sysresp.model import Command, Kind, Origin, ReadyBy, Restart, Scope, Service
 from sysresp.spec.keys import SERVICE_TABLE
 from sysresp.spec.layers import Document
 from sysresp.spec.names import INSTANCE, base, has_unit_suffix
@@ -201,8 +201,10 @@ class _Checks:
         limit = service.start_timeout_sec
         if service.ready and limit is not None and service.ready.timeout_sec > limit:
             here = at / "ready" / "timeout" if "timeout" in self.raw["ready"] else at / "start_timeout"
-            what = f"does not fit: `ready` may take {service.ready.timeout_sec:g}s, `start_timeout` is {limit:g}s"
-            here.error(what, "make start_timeout the longer one")
+            long = f"{service.ready.timeout_sec:g}s"
+            here.error(
+                f"does not fit: `ready` may take {long}, `start_timeout` is {limit:g}s", "make it longer"
+            )
 
     def _companions(self) -> None:
         service, at = self.service, self.at
@@ -217,6 +219,12 @@ class _Checks:
         if service.unit and "@" in service.unit and "instances" not in self.raw:
             plain = quote(service.unit.replace("@", ""))
             (at / "unit").error("names a unit with instances, and there is no `instances`", f"write {plain}")
+
+        if service.ready and service.socket and service.ready.by in (ReadyBy.TCP, ReadyBy.UNIX):
+            mine = service.ready.target
+            if mine in [listen.address for listen in service.socket.listen]:
+                what = f"asks {quote(mine)}, which systemd itself listens on: it always succeeds"
+                (at / "ready").warn(what, "ask something that only the service answers, such as http")
 
     def _user_scope(self) -> None:
         for key in ("user", "group", "groups"):

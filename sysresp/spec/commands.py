@@ -223,9 +223,7 @@ class Commands(Type):
         return isinstance(item, list) or (self.prefixes and isinstance(item, dict) and "command" in item)
 
     def _one(self, value: object, at: At) -> Any:
-        if not isinstance(value, dict):
-            return one(value, at)
-        if not self.prefixes:
+        if not self.prefixes or not isinstance(value, dict):
             return one(value, at)
         flags: dict[str, bool] = {}
         bad = False

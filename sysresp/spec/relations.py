@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from sysresp.model import Origin, Service
+from sysresp.model import Service
+from sysresp.spec.build import origin_of
 from sysresp.spec.names import (
     INSTANCE,
     MAX_LENGTH,
@@ -44,7 +45,7 @@ def _names(services: Mapping[str, Service], owner: Mapping[str, str], at: At) ->
                 if owner.get(other, other) == name:
                     here.error(f"names the service itself: {quote(other)}", "remove it")
                 elif other not in services and not has_unit_suffix(other):
-                    guess = near(other, services)
+                    guess = near(other, services.keys() - {name})
                     unit = f"{quote(other + '.service')} if it is a unit that is not in this file"
                     here.error(
                         f"names {quote(other)}, which is no service of this file",
@@ -71,19 +72,19 @@ def _cycles(services: Mapping[str, Service], owner: Mapping[str, str], at: At) -
                 later[first].setdefault(second, (service.name, key))
     done: set[str] = set()
     for start in services:
-        path: list[str] = []
-        stack = [(start, iter(later[start]))] if start not in done else []
-        if stack:
-            path.append(start)
+        if start in done:
+            continue
+        path = {start: None}  # a dict: ordered, and quick to ask
+        stack = [(start, iter(later[start]))]
         while stack:
             name, rest = stack[-1]
             following = next(rest, None)
             if following is None:
                 stack.pop()
-                path.pop()
+                path.popitem()
                 done.add(name)
             elif following in path:
-                cycle = path[path.index(following) :]
+                cycle = list(path)[list(path).index(following) :]
                 if done.isdisjoint(cycle):
                     setter, key = later[name][following]
                     arrow = " -> ".join(quote(each) for each in (*cycle, following))
@@ -93,7 +94,7 @@ def _cycles(services: Mapping[str, Service], owner: Mapping[str, str], at: At) -
                     )
                 done.update(cycle)
             elif following not in done:
-                path.append(following)
+                path[following] = None
                 stack.append((following, iter(later[following])))
 
 
@@ -105,7 +106,7 @@ def _units(project: str, services: Mapping[str, Service], at: At) -> None:
         for unit in files(project, service):
             first = seen.setdefault(unit, name)
             if first != name:
-                line = _where(services[first].lines.get("unit", services[first].origin))
+                line = origin_of(services[first], "unit")
                 here.error(
                     f"has the unit {quote(unit)}, as service {quote(first)} has ({line})",
                     "give one of them another `unit` or name",
@@ -115,15 +116,13 @@ def _units(project: str, services: Mapping[str, Service], at: At) -> None:
             key=len,
         )
         if len(longest) > MAX_LENGTH:
-            here.error(
-                f"has a unit name of {len(longest)} characters, and systemd takes {MAX_LENGTH}: {quote(longest)}",
-                "write a shorter name",
-            )
+            what = f"has a unit name of {len(longest)} characters, at most {MAX_LENGTH} are possible"
+            here.error(f"{what}: {quote(longest)}", "write a shorter name")
 
 
 def _addresses(services: Mapping[str, Service], at: At) -> None:
     """Refuse one address that is listened on twice."""
-    seen: dict[tuple[str, str], tuple[str, str]] = {}
+    seen: dict[tuple[str, str], str] = {}
     for name, service in services.items():
         if service.socket is None:
             continue
@@ -134,15 +133,11 @@ def _addresses(services: Mapping[str, Service], at: At) -> None:
                 kind = "" if address[0] in "/@" else listen.type
                 key = (kind, f"[::]:{address}" if address.isdigit() else address)
                 if key not in seen:
-                    seen[key] = (name, listen.address)
+                    seen[key] = name
                     continue
-                first, _ = seen[key]
-                line = _where(services[first].lines.get("listen", services[first].origin))
+                first = seen[key]
+                line = origin_of(services[first], "listen")
                 (at / name / "listen").error(
                     f"has the address {quote(address)}, as service {quote(first)} has ({line})",
                     "give one of them another address",
                 )
-
-
-def _where(origin: Origin) -> str:
-    return str(origin)

@@ -66,17 +66,20 @@ class Report:
 class At:
     """A place in the document, to be told what is wrong there."""
 
-    __slots__ = ("path", "report")
+    __slots__ = ("example", "path", "report")
 
-    def __init__(self, report: Report, path: Path = ()) -> None:
+    def __init__(self, report: Report, path: Path = (), example: tuple[str, str] = ("", "")) -> None:
         self.report = report
         self.path = path
+        self.example = example  # key and value, offered where there is no better fix
 
     def __truediv__(self, key: str | int) -> At:
-        return At(self.report, (*self.path, key))
+        return At(self.report, (*self.path, key), self.example)
 
     def error(self, what: str, fix: str = "") -> Bad:
         """Report an error here, and return BAD."""
+        if not fix and self.example[1]:
+            fix = "write it as in {} = {}".format(*self.example)
         self.report.add(self.path, what, fix, Severity.ERROR)
         return BAD
 

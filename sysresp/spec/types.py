@@ -97,7 +97,7 @@ class Bool(Type):
         if isinstance(value, bool):
             return value
         meant = _MEANT.get(value.lower()) if isinstance(value, str) else None
-        return self.wrong(value, at, f"write {meant}, without quotes" if meant else "write true or false")
+        return self.wrong(value, at, f"write {meant}, without quotes" if meant else "")
 
     def schema(self) -> Schema:
         return {"type": "boolean"}
@@ -114,7 +114,7 @@ class Int(Type):
         if isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high:
             return value
         digits = isinstance(value, str) and value.isascii() and value.isdigit()
-        return self.wrong(value, at, "write it without quotes" if digits else f"write {self.text}")
+        return self.wrong(value, at, "write it without quotes" if digits else "")
 
     def schema(self) -> Schema:
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
@@ -249,7 +249,9 @@ class Table(Type):
             elif key.later:
                 (at / name).error("is not there yet", key.later)
                 bad = True
-            elif (parsed := key.type.parse(item, at / name)) is BAD:
+            elif (
+                parsed := key.type.parse(item, At(at.report, (*at.path, name), (name, key.example)))
+            ) is BAD:
                 bad = True
             else:
                 good[key.field or name] = parsed
