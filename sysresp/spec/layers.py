@@ -104,8 +104,8 @@ class Document:
         upper = path
         while upper:
             if upper in self._inherited:
-                real = self._inherited[upper]
-                return self._written(real)[0], real + tail
+                real = self._inherited[upper] + tail
+                return self._written(real)[0], real
             if upper in self._set:
                 return self._set[upper], path
             tail = (upper[-1], *tail)
