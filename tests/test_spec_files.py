@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 
 from sysresp.errors import Exit, Severity, SpecError
 from sysresp.model import Kind, Origin, Restart
 from sysresp.spec import lines
+from sysresp.spec.layers import Document
 from sysresp.spec.parse import Layer, merged, parse, quoted
 
 EXAMPLE = r"""
@@ -307,6 +310,15 @@ def test_a_layer_may_replace_a_table_by_what_is_none_and_the_reverse() -> None:
                 'one before: "a" -> "b" -> "a"'
             ],
         ),
+        # a second cycle through a service of the first is left until the first is gone
+        (
+            "[services.a]\ncommand='x'\nafter=['b']\n[services.b]\ncommand='x'\nafter=['a', 'c']\n"
+            "[services.c]\ncommand='x'\nafter=['b']\n[services.d]\ncommand='x'\nafter=['c', 'a']\n",
+            [
+                "a.toml:3 services.a.after: closes a cycle of services that each start after the "
+                'one before: "a" -> "b" -> "a"'
+            ],
+        ),
         # what is required but starts later is no cycle
         ("[services.a]\ncommand='x'\nrequires=['b']\nbefore=['b']\n[services.b]\ncommand='x'\n", []),
         (
@@ -362,6 +374,21 @@ def test_problems_found_without_the_file_get_their_lines() -> None:
     assert quoted(stripped, []) == stripped
 
 
+def test_layers_without_lines_merge_as_well() -> None:
+    base, over = lines.Source("a.toml"), lines.Source("b.toml")
+    base.data = {"services": {"w": {"stop": "INT", "restart": {"delay": 1}}}}
+    over.data = {"services": {"w": {"stop": {"timeout": 1}, "restart": "no"}}}
+    base.offsets = {("services",): 0}
+    document = Document(
+        [base, over], lambda path: {"stop": "signal", "restart": "when"}.get(str(path[-1]), "")
+    )
+    merged_service = document.data["services"]["w"]
+    assert merged_service == {"stop": {"signal": "INT", "timeout": 1}, "restart": {"delay": 1, "when": "no"}}
+    assert document.origin(("services", "w", "stop")) == Origin("a.toml", 1)
+    assert document.origin(("other",)) == Origin("a.toml")
+    assert Document([], lambda _: "").place(("x",)).origin == Origin("")
+
+
 def test_positions_of_every_kind_of_key() -> None:
     text = "\n[a.b]\nc.d = 1\nx = { y = { z = 1 } }\n[[e]]\nf = [\n 1,\n]\n"
     text += "[[e]]\n[e.g]\nh = 1\n[[e.i]]\nj = 1\n"
@@ -400,7 +427,13 @@ def test_without_the_rules_of_tomllib_there_are_no_lines_and_no_error() -> None:
     class Changed:
         """A parser module of a Python to come."""
 
-    reader = lines._choose(Changed())
-    assert reader("a = 1") == ({"a": 1}, {})
+    class Renamed(Changed):
+        """Has the rules, and calls others."""
+
+        parse_key_value_pair = key_value_rule = create_dict_rule = create_list_rule = None
+        loads = staticmethod(tomllib.loads)
+
+    for parser in (Changed(), Renamed(), lines._private_copy("tomllib.no_such_module")):
+        assert lines._choose(parser)("a = 1") == ({"a": 1}, {})
     assert lines._choose(None)("a = 1") == ({"a": 1}, {})
     assert lines._loads("a = 1") == ({"a": 1}, {("a",): 0})

@@ -110,6 +110,8 @@ BAD_BODIES: list[tuple[str, str, str]] = [
     ("umask = 27", "umask", 'write "0027" in quotes'),
     ("umask = '9'", "umask", "octal"),
     ("umask = 1.5", "umask", "octal"),
+    (f"groups = {[f'g{n}' for n in range(1001)]}", "groups", "at most 1000"),
+    ("instances = 1.5", "instances", "write it as in instances = 4"),
     ("nice = 20", "nice", "from -20 to 19"),
     ("nice = '5'", "nice", "without quotes"),
     ("environment = 5", "environment", "must be a table of variables"),

@@ -45,10 +45,6 @@ def snake(directive: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", directive).lower()
 
 
-def _yes_no(value: bool, _at: At) -> str:
-    return "true" if value else "false"
-
-
 _RAW_TEXT = Choice(
     {
         str: Str(),

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from sysresp.errors import Problem, Severity
-from sysresp.model import Service, Spec
+from sysresp.model import Origin, Service, Spec
 from sysresp.spec.build import commands, origin_of
 from sysresp.spec.names import INSTANCE
 from sysresp.spec.report import dotted, quote
@@ -59,7 +59,7 @@ def questions(spec: Spec) -> Questions:
 
 def host_problems(spec: Spec, answers: Answers) -> list[Problem]:
     """Return what is wrong with the spec on a host that answered so, by file and line."""
-    found: dict[Problem, None] = {}
+    found: list[Problem] = []
     missing = {
         "users": (answers.missing_users, "user", "create it with useradd --system"),
         "groups": (answers.missing_groups, "group", "create it with groupadd --system"),
@@ -73,16 +73,18 @@ def host_problems(spec: Spec, answers: Answers) -> list[Problem]:
                 if subject in answers.bad_calendars:
                     what = f"is no calendar expression: {quote(subject)}: {answers.bad_calendars[subject]}"
                     fix = "see systemd.time(7), and try it with systemd-analyze calendar"
-                    found[_problem(service, key, what, fix, Severity.ERROR)] = None
+                    found.append(_problem(service, key, what, fix, Severity.ERROR))
                 continue
             absent, noun, fix = missing[kind]
             if subject in absent:
-                found[
-                    _problem(service, key, f"names {noun} {quote(subject)}, which this host has not", fix)
-                ] = None
-        for problem in _too_new(service, answers.systemd_version):
-            found[problem] = None
-    return sorted(found)
+                what = f"names {noun} {quote(subject)}, which this host has not"
+                found.append(_problem(service, key, what, fix))
+        found += _too_new(service, answers.systemd_version)
+    # what many services inherit from one line is told once, as the first of them has it
+    once: dict[tuple[Origin, str], Problem] = {}
+    for problem in found:
+        once.setdefault((problem.origin, problem.what), problem)
+    return sorted(once.values())
 
 
 def _problem(

@@ -120,9 +120,9 @@ def _too_deep(data: dict[str, Any]) -> bool:
     return True
 
 
-def _private_parser() -> ModuleType | None:
-    """Return a second copy of tomllib's parser, so that wrapping its rules changes nothing for others."""
-    spec = find_spec("tomllib._parser")
+def _private_copy(name: str) -> ModuleType | None:
+    """Return a second copy of a module, so that changing it changes nothing for others."""
+    spec = find_spec(name)
     if spec is None or spec.loader is None:
         return None
     module = module_from_spec(spec)
@@ -213,4 +213,4 @@ def _choose(parser: Any) -> Loads:
     return _without_positions
 
 
-_loads = _choose(_private_parser())
+_loads = _choose(_private_copy("tomllib._parser"))

@@ -150,13 +150,11 @@ def _spec(document: Document, first: str, scope: Scope, top: At) -> Spec:
         elif TOP[name].later:
             (top / name).error("is not there yet", TOP[name].later)
     project = _project(data, first, top)
-    description = (
-        TOP["description"].type.parse(data["description"], top / "description")
-        if "description" in data
-        else None
-    )
+    description = None
+    if "description" in data:
+        description = TOP["description"].type.parse(data["description"], _at(top, "description"))
     if "defaults" in data:
-        SERVICE_TABLE.parse(data["defaults"], top / "defaults")
+        SERVICE_TABLE.parse(data["defaults"], _at(top, "defaults"))
     here = top / "services"
     tables = data.get("services", {})
     services: dict[str, Service] = {}
@@ -178,6 +176,10 @@ def _spec(document: Document, first: str, scope: Scope, top: At) -> Spec:
         services=services,
         description=None if description is BAD else description,
     )
+
+
+def _at(top: At, name: str) -> At:
+    return At(top.report, (name,), (name, TOP[name].example))
 
 
 def _unknown_top(name: str, value: object, at: At) -> None:
@@ -210,7 +212,7 @@ def _project(data: dict[str, Any], first: str, top: At) -> str:
     else:
         at = top
         name = first.rpartition("/")[2].removesuffix(".toml")
-        if not isinstance(PROJECT_NAME.match, type(None)) and not PROJECT_NAME.match(name):
+        if not PROJECT_NAME.fits(name):
             what = f"names no project, and the file's name is none: {quote(name)}"
             name = at.error(what, 'write project = "shop" at the top')
     if name is BAD:

@@ -74,9 +74,13 @@ class Str(Type):
                 f"holds U+{ord(bad[0]):04X} at character {bad.start() + 1}, which systemd cannot hold here",
                 "remove it",
             )
-        if self.match and not self.match(value):
+        if not self.fits(value):
             return self.wrong(value, at, self.fix)
         return self.check(value, at) if self.check else value
+
+    def fits(self, value: str) -> bool:
+        """Say whether the text has the form; `check` may still refuse it."""
+        return self.match is None or self.match(value) is not None
 
     def schema(self) -> Schema:
         return {"type": "string", "pattern": f"^(?:{self.pattern})$"} if self.pattern else {"type": "string"}
