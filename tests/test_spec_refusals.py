@@ -246,6 +246,7 @@ def test_a_bad_value_is_refused_at_its_line(body: str, key: str, words: str) -> 
 WARNED = [
     ("command = 'a | b'", "command", 'has "|" as an ordinary argument'),
     ("command = 'a b; c'", "command", "no shell runs this"),
+    ("command = 'a # b'", "command", 'has "#" as an ordinary argument'),
     ("command = 'a $(b)'", "command", "no shell runs this"),
     ("environment = { DB_PASSWORD = 'x' }", "environment.DB_PASSWORD", "looks like a secret"),
     ("environment = { API_KEY = 'x' }", "environment.API_KEY", "looks like a secret"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from sysresp.model import Command
 from sysresp.spec.report import BAD, At, near, quote, show
-from sysresp.spec.types import Schema, Type
+from sysresp.spec.types import NONCHARACTER, Schema, Type
 
 MAX_ARGUMENT = 128 * 1024 - 1
 """Bytes of one argument: MAX_ARG_STRLEN of execve(2) is 32 pages, with the final NUL."""
@@ -22,10 +22,12 @@ MAX_LINE = 1 << 20
 
 _BLANKS = re.compile("[ \t\r\n]+")
 _SHELLS = frozenset(("sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "busybox"))
-_OPERATORS = frozenset(("|", "||", "&&", "&", ";", "<", "<<", ">", ">>", "2>", "2>>", "&>", "2>&1", "1>&2"))
+_OPERATORS = frozenset(
+    ("#", "|", "||", "&&", "&", ";", "<", "<<", ">", ">>", "2>", "2>>", "&>", "2>&1", "1>&2")
+)
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|(\\)|(.?))", re.DOTALL)
 _BAD_IN_PROGRAM = re.compile("[\"'\\\\\0-\x1f\x7f]")
-_NONCHARACTER_TAIL = (0xFFFE, 0xFFFF)
+_NOT_UTF8 = re.compile(f"[\ud800-\udfff{NONCHARACTER}]")
 
 NO_SHELL = 'write ["/bin/sh", "-c", "..."] if you want one'
 
@@ -116,10 +118,7 @@ def _make(words: list[str], at: At, *, expand: bool) -> Any:
             f"has a program with {quote(bad[0])} in its path, which systemd cannot run: {quote(program)}",
             fix,
         )
-    if any(
-        0xD800 <= ord(c) <= 0xDFFF or 0xFDD0 <= ord(c) <= 0xFDEF or ord(c) & 0xFFFF in _NONCHARACTER_TAIL
-        for c in program
-    ):
+    if _NOT_UTF8.search(program):
         return at.error(f"has a program whose path is not valid UTF-8: {quote(program)}", fix)
     if program[0] in "@-:+!|" and "/" in program:
         return at.error(

@@ -18,7 +18,7 @@ from sysresp.spec.keys import PROJECT_NAME, SERVICE_TABLE, SHORT, TOP
 from sysresp.spec.layers import Document
 from sysresp.spec.lines import Source, read
 from sysresp.spec.names import has_unit_suffix
-from sysresp.spec.report import BAD, At, Path, Report, near, quote, show
+from sysresp.spec.report import BAD, At, Path, Report, dotted, near, quote, show
 from sysresp.spec.types import unknown
 
 # Slices and targets of systemd.special(7): a project of this name would write over them.
@@ -198,7 +198,8 @@ def _no_service(name: str, value: object, at: At) -> None:
     if name in SERVICE_TABLE.keys:
         at.error("is a key of a service, and stands outside of one", "move it below [services.NAME]")
     else:
-        hint = near(name, SERVICE_TABLE.keys)
+        header = f"write [services.{dotted((name,))}], in single brackets" if isinstance(value, list) else ""
+        hint = header or near(name, SERVICE_TABLE.keys)
         at.error(
             f"must be a table of keys of a service, got {show(value)}", hint or "write { command = [...] }"
         )

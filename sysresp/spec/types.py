@@ -18,11 +18,11 @@ Schema = dict[str, Any]
 
 # What cannot stand in a line of a unit file: NUL ends it, LF and CR begin the next, and a line that holds a
 # noncharacter fails unichar_is_valid() (src/basic/utf8.c) and makes the whole unit unloadable.
-_NONCHARACTER = "\ufdd0-\ufdef" + "".join(
+NONCHARACTER = "\ufdd0-\ufdef" + "".join(
     f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000)
 )
-_UNWRITABLE = re.compile(f"[\0\n\r{_NONCHARACTER}]")
-_UNWRITABLE_VALUE = re.compile(f"[\0{_NONCHARACTER}]")
+_UNWRITABLE = re.compile(f"[\0\n\r{NONCHARACTER}]")
+_UNWRITABLE_VALUE = re.compile(f"[\0{NONCHARACTER}]")
 
 
 class Type:
