@@ -28,8 +28,8 @@ MAX_LINE = 1024 * 1024 - 512
 MAX_ARGUMENT = 128 * 1024 - 1
 """Longest argument of execve(2): MAX_ARG_STRLEN, less its NUL."""
 
-_BARE = re.compile(r"[A-Za-z0-9_./:=,@+~^%-]+").fullmatch  # needs no quotes anywhere in a list of words
-_BARE_EXPANDED = re.compile(r"[A-Za-z0-9_./:=,@+~^%${}-]+").fullmatch
+_BARE = re.compile(r"[A-Za-z0-9_./:=,@+~^%()?&*-]+").fullmatch  # needs no quotes anywhere in a list of words
+_BARE_EXPANDED = re.compile(r"[A-Za-z0-9_./:=,@+~^%()?&*${}-]+").fullmatch
 _NONCHARACTER = re.compile(
     "[\ufdd0-\ufdef"
     + "".join(f"{chr(p * 0x10000 + 0xFFFE)}{chr(p * 0x10000 + 0xFFFF)}" for p in range(17))

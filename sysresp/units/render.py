@@ -244,8 +244,8 @@ def _owned(text: str, project: str, service: str = "", digest: str = "") -> str:
         lines.append(f"Service={service}")
     if digest:
         lines.append(f"{DIGEST}={digest}")
-    mark = "\n".join(lines)
-    return f"{text.rstrip()}\n\n{mark}\n"
+    mark, text = "\n".join(lines), text.rstrip("\n")
+    return f"{text}\n\n{mark}\n"
 
 
 def _links(unit: str, file: UnitFile, instance: str = "") -> dict[str, str]:

@@ -98,9 +98,12 @@ def span(sec: float) -> str:
     return f"{usec}us" if usec else "0"
 
 
+_TO_BLANK = dict.fromkeys(map(ord, "\n\r\0"), " ")
+
+
 def one_line(description: str) -> str:
     """Return a description that a unit file can hold: one line, no blank around it, no "\\" at its end."""
-    return " ".join(description.replace("\0", " ").split()).rstrip("\\ ")
+    return description.translate(_TO_BLANK).strip("\t ").rstrip("\\\t ")
 
 
 def too_new(directive: str, version: int) -> str:
