@@ -137,7 +137,7 @@ def item(value: str, *, instanced: bool = False) -> str:
 def loadable(value: str) -> None:
     """Raise if a whole unit file holds what systemd does not load."""
     if "\0" in value or _UNICODE_TROUBLE.search(value):
-        raise Unrepresentable("holds a NUL, bytes that are not UTF-8 or a Unicode noncharacter")
+        raise Unrepresentable("holds a NUL, bytes that are not UTF-8 or a Unicode noncharacter", "remove it")
 
 
 def split(value: str) -> list[str]:

@@ -14,6 +14,7 @@ templates: no path of the user's file, no line number, no time, no version of sy
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -100,16 +101,7 @@ class _Room:
             wanted=units | {name: which for name, which in sockets.items() if which},
         )
         self.shipped = shipped_templates()
-        self.jinja = jinja2.Environment(
-            loader=jinja2.FileSystemLoader([*template_dirs, self.shipped]),
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-            autoescape=False,  # unit files are not HTML
-        )
-        self.jinja.filters["word"] = lambda value: quote.word(str(value), command=True)
-        self.jinja.filters["path"] = lambda value: quote.path(str(value))
+        self.jinja = _environment((*template_dirs, self.shipped))
         self.templates: dict[str, jinja2.Template] = {}
         self.files: dict[str, UnitFile] = {}
         self.units: list[Unit] = []
@@ -195,6 +187,21 @@ class _Room:
         if name not in self.templates:
             self.templates[name] = self.jinja.get_template(name)
         return self.templates[name]
+
+
+@lru_cache(maxsize=4)
+def _environment(directories: tuple[str, ...]) -> jinja2.Environment:
+    """Return Jinja over these directories; it notices when a template changes."""
+    jinja = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(directories),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # unit files are not HTML
+    )
+    jinja.filters["word"] = lambda value: quote.word(str(value), command=True)
+    jinja.filters["path"] = lambda value: quote.path(str(value))
+    return jinja
 
 
 _TEMPLATES = {kind: f"{kind}.j2" for kind in ("service", "socket", "timer", "path")} | {

@@ -131,6 +131,14 @@ def check_directive(section: str, name: str, key: str, report: Report, version: 
         )
 
 
+def _verbatim(value: str) -> str:
+    """Return a raw value as it is, if it stays in its line."""
+    quote.loadable(value)
+    if "\n" in value or "\r" in value or value.endswith("\\"):
+        raise quote.Unrepresentable("holds a line break or a backslash at its end", "write a list, one value a line")
+    return value
+
+
 def apply_raw(
     groups: Groups, raw: Mapping[str, Mapping[str, tuple[str, ...]]], report: Report, version: int
 ) -> None:
@@ -144,14 +152,7 @@ def apply_raw(
         for name, values in raw.get(section, {}).items():
             key = f"systemd.{section}.{name}"
             check_directive(section, name, key, report, version)
-            if any(
-                "\n" in value or "\r" in value or "\0" in value or value.endswith("\\") for value in values
-            ):
-                report.add(
-                    key,
-                    "holds a line break, a NUL or a backslash at its end",
-                    "write one list element a line",
-                )
+            if None in [report.value(key, _verbatim, value) for value in values]:
                 continue
             lines = [(name, value) for value in values]
             for group_name, group in groups.items():
