@@ -209,7 +209,7 @@ _ROWS: tuple[tuple[str, int, bool, str, str], ...] = (
     ("cgroup", 256, False, "", "MemoryZSwapWriteback"),
     ("cgroup", 257, False, "", "ManagedOOMMemoryPressureDurationSec"),
     # [Socket]: the file descriptors were made when it was started.
-    ("socket", OLDEST, True, "listen", "ListenStream ListenDatagram ListenSequentialPacket ListenFIFO"),
+    ("socket", OLDEST, True, "", "ListenStream ListenDatagram ListenSequentialPacket ListenFIFO"),
     ("socket", OLDEST, True, "", "ListenNetlink ListenSpecial ListenMessageQueue ListenUSBFunction"
      " SocketProtocol BindIPv6Only BindToDevice ExecStopPre Accept Writable MaxConnections"
      " MaxConnectionsPerSource KeepAlive KeepAliveTimeSec KeepAliveIntervalSec KeepAliveProbes"
@@ -222,22 +222,22 @@ _ROWS: tuple[tuple[str, int, bool, str, str], ...] = (
     ("socket", 256, True, "", "PassFileDescriptorsToExec"),
     ("socket", 255, True, "", "PollLimitIntervalSec PollLimitBurst"),
     ("socket", 258, True, "", "DeferTrigger DeferTriggerMaxSec PassPIDFD AcceptFileDescriptors"),
-    ("socket", OLDEST, True, "u", "Backlog"),
-    ("socket", OLDEST, True, "octal", "SocketMode"),
-    ("socket", OLDEST, True, "s", "SocketUser SocketGroup"),
+    ("socket", OLDEST, True, "", "Backlog"),
+    ("socket", OLDEST, True, "", "SocketMode"),
+    ("socket", OLDEST, True, "", "SocketUser SocketGroup"),
     ("limits", OLDEST, True, "", "DirectoryMode TriggerLimitIntervalSec TriggerLimitBurst"),
     # [Timer], [Path]
-    ("timer", OLDEST, True, "s", "OnCalendar"),
-    ("timer", OLDEST, True, "time", "OnActiveSec OnBootSec OnStartupSec OnUnitActiveSec OnUnitInactiveSec"
+    ("timer", OLDEST, True, "", "OnCalendar"),
+    ("timer", OLDEST, True, "", "OnActiveSec OnBootSec OnStartupSec OnUnitActiveSec OnUnitInactiveSec"
      " AccuracySec RandomizedDelaySec"),
-    ("timer", OLDEST, True, "b", "Persistent WakeSystem RemainAfterElapse"),
-    ("timer", 242, True, "b", "OnClockChange OnTimezoneChange"),
-    ("timer", 247, True, "b", "FixedRandomDelay"),
+    ("timer", OLDEST, True, "", "Persistent WakeSystem RemainAfterElapse"),
+    ("timer", 242, True, "", "OnClockChange OnTimezoneChange"),
+    ("timer", 247, True, "", "FixedRandomDelay"),
     ("timer", 257, True, "", "DeferReactivation"),
     ("timer", 258, True, "", "RandomizedOffsetSec"),
-    ("triggers", OLDEST, True, "s", "Unit"),
-    ("path", OLDEST, True, "paths", "PathExists PathExistsGlob PathChanged PathModified DirectoryNotEmpty"),
-    ("path", OLDEST, True, "b", "MakeDirectory"),
+    ("triggers", OLDEST, True, "", "Unit"),
+    ("path", OLDEST, True, "", "PathExists PathExistsGlob PathChanged PathModified DirectoryNotEmpty"),
+    ("path", OLDEST, True, "", "MakeDirectory"),
 )  # fmt: skip
 
 _ALSO_IN = {

@@ -135,7 +135,7 @@ def _verbatim(value: str) -> str:
     """Return a raw value as it is, if it stays in its line."""
     quote.loadable(value)
     if "\n" in value or "\r" in value or value.endswith("\\"):
-        raise quote.Unrepresentable("holds a line break or a backslash at its end", "write a list, one value a line")
+        raise quote.Unrepresentable("holds a line break, or a backslash at its end", "write a list")
     return value
 
 
