@@ -1,12 +1,13 @@
-"""A unit's text -> the D-Bus properties of StartTransientUnit, or the reasons why that would not be the same.
+"""A unit's text -> the D-Bus properties of StartTransientUnit, or why they would not be the same.
 
 Owns the second encoding of directives. It starts from the rendered text, so that a user's template and raw
 directives take part like everything else. Never talks to D-Bus.
 
-systemd turns the properties into text again (/run/systemd/transient) and reads that at the next daemon-reload.
-Not everything survives the way there and back: `$`, `;` and backslashes in arguments come out changed on 252
-and 257, and ExecStartEx=, which the prefixes need, is lost. Such a unit would start well and be wrong after
-the next reload, so it is refused with the way out: --runtime writes real unit files, which are as fleeting.
+systemd turns the properties into text again (/run/systemd/transient) and reads that at the next
+daemon-reload. Not everything survives the way there and back: `$`, `;` and backslashes in arguments come out
+changed on 252 and 257, and ExecStartEx=, which the prefixes need, is lost. Such a unit would start well and
+be wrong after the next reload, so it is refused with the way out: --runtime writes real unit files, which
+are gone at the next boot just as well.
 
 A .socket, .timer or .path refuses to start before the unit it triggers is loaded, and a transient unit is
 only loaded by starting it; so these are refused as a whole.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import errno
 import signal
 from collections.abc import Callable
+from typing import cast
 
 from sysresp.units import quote
 from sysresp.units.desired import Unit, UnitFile
@@ -48,11 +50,13 @@ _SIZES = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2*
 
 # In the order of their numbers: linux/capability.h
 _CAPABILITIES = (
-    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service "
-    "net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct "
-    "sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control "
-    "setfcap mac_override mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore"
-).split()
+    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid",
+    "setpcap", "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw",
+    "ipc_lock", "ipc_owner", "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct",
+    "sys_admin", "sys_boot", "sys_nice", "sys_resource", "sys_time", "sys_tty_config", "mknod", "lease",
+    "audit_write", "audit_control", "setfcap", "mac_override", "mac_admin", "syslog", "wake_alarm",
+    "block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore",
+)  # fmt: skip
 
 _NAMESPACES = {  # linux/sched.h
     **{"cgroup": 0x02000000, "ipc": 0x08000000, "net": 0x40000000, "mnt": 0x00020000},
@@ -67,7 +71,7 @@ class Unfaithful(ValueError):
 def encode(unit: Unit, file: UnitFile) -> tuple[list[Property], list[str]]:
     """Return the properties of the transient unit, and the reasons why they are not the same as the text.
 
-    Properties are only to be used if there are no reasons. Targets cannot be transient at all: leave them out.
+    Properties are only to be used if there are no reasons. Targets cannot be transient: leave them out.
     """
     kind = unit.name.rpartition(".")[2]
     if kind not in ("service", "slice"):
@@ -79,7 +83,7 @@ def encode(unit: Unit, file: UnitFile) -> tuple[list[Property], list[str]]:
         if section.startswith("X-") or name.startswith("X-"):
             continue
         if section == "Install":
-            # A transient unit is gone at boot, so that what the project's target pulls in means nothing here.
+            # A transient unit is gone at boot, so that being pulled in by the target means nothing.
             if value != target:
                 reasons.append(f"{name}: a transient unit cannot be enabled; {WAY_OUT}")
             continue
@@ -91,7 +95,15 @@ def encode(unit: Unit, file: UnitFile) -> tuple[list[Property], list[str]]:
                 properties[name] = [(name, "t", 0)] if encoder is _capabilities else []
         except ValueError as why:
             reasons.append(f"{name}: {why}; {WAY_OUT}")
-    return [one for several in properties.values() for one in several], list(dict.fromkeys(reasons))
+    return [one for several in properties.values() for one in _merged(several)], list(dict.fromkeys(reasons))
+
+
+def _merged(several: list[Property]) -> list[Property]:
+    """Return lists as one property: of repeated Documentation= the last would win at the next daemon-reload."""
+    if len(several) < 2 or several[0][1] != "as":
+        return several
+    name, signature, _ = several[0]
+    return [(name, signature, [word for _, _, words in several for word in cast("list[str]", words)])]
 
 
 Encoder = Callable[[str, str, str], list[Property]]
