@@ -46,8 +46,9 @@ _ROWS: tuple[tuple[str, int, bool, str, str], ...] = (
     # [Unit]: dependencies and texts are read anew at every daemon-reload, the rest when a job runs.
     ("unit", OLDEST, False, "s", "Description SourcePath CollectMode OnFailureJobMode JobTimeoutAction"
      " JobTimeoutRebootArgument StartLimitAction FailureAction SuccessAction RebootArgument"),
-    ("unit", OLDEST, False, "as", "Documentation Requires Requisite Wants BindsTo Conflicts Before After"
+    ("unit", OLDEST, False, "as", "Requires Requisite Wants BindsTo Conflicts Before After"
      " OnFailure PropagatesReloadTo ReloadPropagatedFrom PartOf JoinsNamespaceOf RequiresMountsFor"),
+    ("unit", OLDEST, False, "pages", "Documentation"),
     ("unit", OLDEST, False, "b", "StopWhenUnneeded RefuseManualStart RefuseManualStop AllowIsolate"
      " DefaultDependencies IgnoreOnIsolate"),
     ("unit", OLDEST, False, "time", "JobTimeoutSec JobRunningTimeoutSec StartLimitIntervalSec"),

@@ -99,7 +99,7 @@ def encode(unit: Unit, file: UnitFile) -> tuple[list[Property], list[str]]:
 
 
 def _merged(several: list[Property]) -> list[Property]:
-    """Return lists as one property: of repeated Documentation= the last would win at the next daemon-reload."""
+    """Return the lists of several lines as one property."""
     if len(several) < 2 or several[0][1] != "as":
         return several
     name, signature, _ = several[0]
@@ -147,6 +147,13 @@ def _octal(name: str, value: str, _instance: str) -> list[Property]:
 
 def _words(name: str, value: str, instance: str) -> list[Property]:
     return [(name, "as", [quote.unspecified(word, instance) for word in quote.split(value)])]
+
+
+def _pages(name: str, value: str, instance: str) -> list[Property]:
+    words = _words(name, value, instance)
+    if "%" in quote.unspecified(value, instance):
+        raise Unfaithful("% is taken for a specifier at the next daemon-reload")
+    return words
 
 
 def _time(name: str, value: str, _instance: str) -> list[Property]:
@@ -310,6 +317,7 @@ _ENCODERS: dict[str, Encoder] = {
     "u": _unsigned,
     "i": _signed,
     "as": _words,
+    "pages": _pages,
     "octal": _octal,
     "time": _time,
     "size": _size,
