@@ -39,7 +39,7 @@ def effect(old_text: str, new_text: str) -> Effect:
         return Effect.REFRESH  # a slice or a target: nothing of it runs
     if any(needs_restart(section, name) for section, name in changed):
         return Effect.RESTART
-    if (OWNER_SECTION, DIGEST) in changed:
+    if (OWNER_SECTION, DIGEST) in changed & new.keys():
         return Effect.RELOAD if ("Service", "ExecReload") in new else Effect.RESTART
     return Effect.REFRESH
 

@@ -46,8 +46,8 @@ _ROWS: tuple[tuple[str, int, bool, str, str], ...] = (
     # [Unit]: dependencies and texts are read anew at every daemon-reload, the rest when a job runs.
     ("unit", OLDEST, False, "s", "Description SourcePath CollectMode OnFailureJobMode JobTimeoutAction"
      " JobTimeoutRebootArgument StartLimitAction FailureAction SuccessAction RebootArgument"),
-    ("unit", OLDEST, False, "as", "Requires Requisite Wants BindsTo Conflicts Before After"
-     " OnFailure PropagatesReloadTo ReloadPropagatedFrom PartOf JoinsNamespaceOf RequiresMountsFor"),
+    ("unit", OLDEST, False, "as", "Requires Requisite Wants BindsTo Conflicts Before After OnFailure"
+     " PropagatesReloadTo ReloadPropagatedFrom PartOf JoinsNamespaceOf RequiresMountsFor"),
     ("unit", OLDEST, False, "pages", "Documentation"),
     ("unit", OLDEST, False, "b", "StopWhenUnneeded RefuseManualStart RefuseManualStop AllowIsolate"
      " DefaultDependencies IgnoreOnIsolate"),
@@ -107,6 +107,7 @@ _ROWS: tuple[tuple[str, int, bool, str, str], ...] = (
      " SuccessExitStatus"),
     ("service", OLDEST, True, "b", "RootDirectoryStartOnly RemainAfterExit GuessMainPID"
      " PermissionsStartOnly"),
+    ("service", OLDEST, False, "b", "RemainAfterExit"),
     ("service", OLDEST, True, "u", "FileDescriptorStoreMax"),
     ("service", OLDEST, True, "", "Sockets NonBlocking"),
     ("service", 250, True, "s", "ExitType"),
@@ -227,18 +228,18 @@ _ROWS: tuple[tuple[str, int, bool, str, str], ...] = (
     ("socket", OLDEST, True, "", "SocketMode"),
     ("socket", OLDEST, True, "", "SocketUser SocketGroup"),
     ("limits", OLDEST, True, "", "DirectoryMode TriggerLimitIntervalSec TriggerLimitBurst"),
-    # [Timer], [Path]
-    ("timer", OLDEST, True, "", "OnCalendar"),
-    ("timer", OLDEST, True, "", "OnActiveSec OnBootSec OnStartupSec OnUnitActiveSec OnUnitInactiveSec"
-     " AccuracySec RandomizedDelaySec"),
+    # [Timer]: timer_coldplug in src/core/timer.c plans the next run anew after every daemon-reload.
+    ("timer", OLDEST, False, "", "OnCalendar OnActiveSec OnBootSec OnStartupSec OnUnitActiveSec"
+     " OnUnitInactiveSec AccuracySec RandomizedDelaySec"),
     ("timer", OLDEST, True, "", "Persistent WakeSystem RemainAfterElapse"),
     ("timer", 242, True, "", "OnClockChange OnTimezoneChange"),
     ("timer", 247, True, "", "FixedRandomDelay"),
     ("timer", 257, True, "", "DeferReactivation"),
     ("timer", 258, True, "", "RandomizedOffsetSec"),
     ("triggers", OLDEST, True, "", "Unit"),
-    ("path", OLDEST, True, "", "PathExists PathExistsGlob PathChanged PathModified DirectoryNotEmpty"),
-    ("path", OLDEST, True, "", "MakeDirectory"),
+    # [Path]
+    ("path", OLDEST, True, "", "PathExists PathExistsGlob PathChanged PathModified DirectoryNotEmpty"
+     " MakeDirectory"),
 )  # fmt: skip
 
 _ALSO_IN = {
