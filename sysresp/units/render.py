@@ -261,7 +261,7 @@ def _links(unit: str, file: UnitFile, instance: str = "") -> dict[str, str]:
     if at < 0:
         return {}
     links = {}
-    for section, name, value in parse(file.text[at:]):
+    for section, name, value in parse(file.text[at : file.text.rfind(f"\n[{OWNER_SECTION}]\n")]):
         for word in value.split() if section == "Install" else ():
             if name in _LINKS:
                 links[f"{word.replace('%i', instance)}.{_LINKS[name]}/{unit}"] = file.name
