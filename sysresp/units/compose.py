@@ -334,7 +334,7 @@ def _hardening(service: Service, setting: Setting, report: Report, instanced: bo
         report.warn(
             "hardening",
             f'profile "{profile.profile}" keeps the service from {home} (ProtectHome=)',
-            'move it out of the home directory, or write exceptions = ["ProtectHome"]',
+            'move it out of the home directory, or write except = ["ProtectHome"]',
         )
     return group
 
