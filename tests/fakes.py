@@ -424,7 +424,7 @@ class FakeManager:
 def fake_host(
     files: FakeFiles | None = None, manager: FakeManager | None = None, journal: FakeJournal | None = None
 ) -> Host:
-    """Return a fake host in the system scope and persistent mode; hold on to the parts you want to question."""
+    """Return a fake host, system scope and persistent mode; hold on to the parts you want to question."""
     if manager is None:
         manager = FakeManager(files)
     paths = Paths(UNIT_DIR, "/var/lib/sysresp", "/var/lib/sysresp/ready.py", SEARCH)
