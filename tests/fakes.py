@@ -347,6 +347,8 @@ class FakeManager:
             unit.active, unit.sub, unit.result = "failed", "failed", self.crash[unit.name]
         elif result == "done":
             unit.active, unit.sub, unit.result = "active", _sub(unit, "active"), "success"
+            if unit.sub == "exited" and unit.values("RemainAfterExit")[-1:] != ["yes"]:
+                unit.active, unit.sub = "inactive", "dead"
             self.on_start(unit.name)
         elif result in ("failed", "timeout"):
             unit.active, unit.sub = "failed", "failed"

@@ -8,7 +8,6 @@ compared with the owner of systemd's name, and the job queue itself has the last
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -47,10 +46,9 @@ class SystemManager:
 
     def __init__(self, *, user: bool = False, private: bool | None = None) -> None:
         self._user = user
+        self._bus = Bus(user=user, private=user if private is None else private)
         if private is None:
-            private = user or os.geteuid() == 0
-        self._private = private
-        self._bus = Bus(user=user, private=private)
+            self._bus.fall_back = True
         self._subscribed = False
         self._owner = ""  # unique bus name of the manager: signals of others are forged
         self._gone: set[int] = set()  # jobs whose end was already told
@@ -89,8 +87,10 @@ class SystemManager:
 
     def reload(self) -> None:
         # A connection of its own: sd-bus knows one timeout for each, and 25 s are too few for a reload.
+        self._bus.open()  # decides which way in
+
         def reload() -> None:
-            bus = Bus(user=self._user, private=self._private, timeout_sec=_RELOAD_SEC)
+            bus = Bus(user=self._user, private=self._bus.private, timeout_sec=_RELOAD_SEC)
             try:
                 bus.call(MANAGER, "Reload")
             finally:
@@ -104,7 +104,7 @@ class SystemManager:
     def subscribe(self) -> None:
         if self._subscribed:
             return
-        if not self._private:  # a private connection gets every signal unasked
+        if not self._bus.private:  # a private connection gets every signal unasked
             self._read(DBUS.decode(), "AddMatch", "s", _JOB_REMOVED, path=DBUS_PATH, destination=DBUS)
             self._owner = self._find_owner()
             try:
@@ -170,7 +170,7 @@ class SystemManager:
         """Take in all that has come, also what came during other calls (for that the fd is not readable)."""
         while (signal := self._bus.next_signal()) is not None:
             sender, _member, body = signal
-            if sender != self._owner and (self._private or not self._is_new_owner(sender)):
+            if sender != self._owner and (self._bus.private or not self._is_new_owner(sender)):
                 continue
             removed = _removed(body)
             if removed is None or removed.job_id in self._gone:
@@ -188,7 +188,7 @@ class SystemManager:
         lost = {job for job in pending if job not in queue}
         self._gone |= lost
         pending -= lost
-        if lost and not self._private:
+        if lost and not self._bus.private:
             owner = self._find_owner()
             if owner != self._owner:  # PID 1 came back on the bus under a new name, without our subscription
                 self._subscribed = False
