@@ -1,0 +1,92 @@
+"""The last words of a unit, from the journal: `ports.Journal`.
+
+Owns one call of journalctl(1), which knows rotation, corrupt files, namespaces and access rights better than
+a reader of our own, and is always there. Never follows, never writes, never raises: what a unit said is an
+addition to an error message, and its absence must not hide the error.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+_LIMIT_SEC = 5  # a journal on a slow disk is not worth a longer wait
+_LONGEST = 2000  # characters of one message
+
+
+class RealJournal:
+    """The journal of the system, or of the caller's own units."""
+
+    def __init__(self, *, user: bool = False) -> None:
+        self._user = user
+
+    def tail(self, unit: str, lines: int, invocation_id: str = "") -> list[str]:
+        if lines <= 0:
+            return []
+        if os.geteuid() == 0:  # what was printed a moment ago may still be on its way; 10 ms
+            _journalctl(["--sync"])
+        if invocation_id:
+            found = self._read(lines, _of_run(unit, invocation_id, user=self._user))
+            if found:
+                return found
+        return self._read(lines, ["--user-unit" if self._user else "--unit", unit])
+
+    def _read(self, lines: int, match: list[str]) -> list[str]:
+        import json  # noqa: PLC0415 - only a failure, or `logs`, pays for it
+
+        found = []
+        options = ["--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE", f"--lines={lines}"]
+        for line in _journalctl([*options, *match]).splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict) and (text := _message(entry.get("MESSAGE"))):
+                found.append(text)
+        return found
+
+
+def _of_run(unit: str, invocation_id: str, *, user: bool) -> list[str]:
+    """Match what one run printed, and what its manager said about that run (systemd.journal-fields(7)).
+
+    The second half names the sender's identity: any process may put an INVOCATION_ID= into its own messages.
+    """
+    said = [f"_UID={os.getuid()}", f"USER_INVOCATION_ID={invocation_id}", f"USER_UNIT={unit}"]
+    if not user:
+        said = ["_PID=1", f"INVOCATION_ID={invocation_id}", f"UNIT={unit}"]
+    return [f"_SYSTEMD_INVOCATION_ID={invocation_id}", "+", *said]
+
+
+def _journalctl(arguments: list[str]) -> bytes:
+    """Run journalctl and return what it printed, b"" if it cannot be run."""
+    import subprocess  # noqa: PLC0415 - only a failure, or `logs`, pays for it
+
+    try:
+        done = subprocess.run(
+            ["journalctl", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_LIMIT_SEC,
+            check=False,
+            cwd="/",  # the caller's own may be gone
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return b""
+    return done.stdout
+
+
+def _message(value: Any) -> str:
+    """Return a message as text without control characters: it goes to a terminal.
+
+    journalctl gives a message that is not UTF-8, or has control characters, as a list of bytes, one that is
+    too long as null, and a field that occurs twice as a list of both.
+    """
+    if isinstance(value, list) and all(isinstance(byte, int) for byte in value):
+        value = bytes(value).decode(errors="replace")
+    elif isinstance(value, list):
+        return " ".join(filter(None, map(_message, value)))
+    if not isinstance(value, str):
+        return ""
+    text = "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in value.rstrip())
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."

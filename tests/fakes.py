@@ -1,0 +1,458 @@
+"""A service manager in memory that tests can steer, and the whole fake host around it.
+
+It behaves as systemd 252 does wherever sysresp can see it: a unit is loaded when somebody names it, keeps
+the text it was loaded with until a reload, is forgotten when it is inactive, and its jobs end only while
+somebody waits. tests/test_contract.py runs one suite on this and on a booted systemd, so it cannot drift.
+The rule: what the real one refuses, this refuses; what it does not know, this does not invent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from posixpath import join
+
+from sysresp.ports import Host, JobRemoved, Paths, UnitProblem, UnitState
+from tests.fake_files import FakeFiles, FakeJournal
+
+__all__ = ["SEARCH", "UNIT_DIR", "FakeFiles", "FakeJournal", "FakeManager", "FakeUnit", "fake_host"]
+
+UNIT_DIR = "/etc/systemd/system"
+SEARCH = (UNIT_DIR, "/run/systemd/system", "/usr/lib/systemd/system")
+MANAGER_CHANGES = ("reload", "start", "stop", "restart", "reload_unit", "start_transient", "reset_failed")
+TYPES = (
+    "service",
+    "socket",
+    "timer",
+    "path",
+    "slice",
+    "target",
+    "mount",
+    "swap",
+    "scope",
+    "automount",
+    "device",
+)
+BUILT_IN = (
+    "-.slice",
+    "system.slice",
+    "basic.target",
+    "sysinit.target",
+    "multi-user.target",
+    "shutdown.target",
+)
+UP = ("active", "activating", "reloading")
+
+
+class FakeUnit:
+    """One loaded unit."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = ""  # as it was loaded: stays until a reload
+        self.path = ""
+        self.load = "not-found"
+        self.active = "inactive"
+        self.sub = "dead"
+        self.result = "success"
+        self.invocation = ""
+        self.restarts = 0
+        self.job = (0, "")
+        self.transient = False
+        self.extra: dict[str, object] = {}  # properties set by the test: "MainPID", "StatusText", ...
+
+    def values(self, *keys: str) -> list[str]:
+        """Return the words of these directives, whatever the section; an empty one resets."""
+        found: list[str] = []
+        for line in self.text.splitlines():
+            key, equals, value = line.partition("=")
+            if equals and key.strip() in keys:
+                found = found + value.split() if value.strip() else []
+        return found
+
+
+class FakeManager:
+    """A service manager over `FakeFiles`; jobs end at the next `wait`, in the order of After=.
+
+    Steer it by unit name:
+    - `fail[unit] = "failed"` (or "timeout", "dependency", "canceled", "skipped", ...): the job's result
+    - `crash[unit] = "exit-code"`: the job is done, but then the unit is failed with this Result
+    - `skip`: a condition is not met: the job is done, the unit stays inactive, ConditionResult is false
+    - `stuck`: jobs of these never end
+    - `refuse[unit] = "BadUnitSetting"`: a job is refused with this code
+    - `raises["reload"] = error`: any method raises this
+    - `on_start(unit)`: is called when a unit becomes active
+    """
+
+    def __init__(
+        self, files: FakeFiles | None = None, *, search: Sequence[str] = SEARCH, systemd: int = 252
+    ) -> None:
+        self.files = files if files is not None else FakeFiles()
+        self.search = tuple(search)
+        self.systemd = systemd
+        self.calls: list[tuple[str, ...]] = []  # every call: ("start", unit)
+        self.loaded: dict[str, FakeUnit] = {}
+        self.fail: dict[str, str] = {}
+        self.crash: dict[str, str] = {}
+        self.skip: set[str] = set()
+        self.stuck: set[str] = set()
+        self.refuse: dict[str, str] = {}
+        self.raises: dict[str, BaseException] = {}
+        self.on_start: Callable[[str], None] = lambda _unit: None
+        self.subscribed = False
+        self.jobs: dict[int, tuple[str, str]] = {}  # the queue: number -> unit, type
+        self.most_jobs = 0  # the longest queue so far
+        self._ended: list[JobRemoved] = []
+        self._last_job = 0
+        self._last_run = 0
+
+    def changes(self) -> list[tuple[str, ...]]:
+        """Return the calls so far that change something."""
+        return [call for call in self.calls if call[0] in MANAGER_CHANGES]
+
+    def set_state(self, unit: str, active: str, sub: str = "", result: str = "success") -> FakeUnit:
+        """Set the scene: this unit is loaded and in this state."""
+        loaded = self._load(unit)
+        loaded.active, loaded.sub, loaded.result = active, sub or _sub(loaded, active), result
+        if active in (*UP, "failed") and not loaded.invocation:
+            loaded.invocation = self._new_invocation()
+        return loaded
+
+    # What the port offers
+
+    def version(self) -> int:
+        self._called("version")
+        return self.systemd
+
+    def units(self, patterns: Sequence[str]) -> list[UnitState]:
+        self._called("units", *patterns)
+        return [
+            self._row(unit)
+            for name, unit in sorted(self.loaded.items())
+            if any(fnmatchcase(name, pattern) for pattern in patterns)
+        ]
+
+    def units_by_name(self, names: Sequence[str]) -> list[UnitState]:
+        self._called("units_by_name", *names)
+        rows = [self._row(self._load(name)) for name in names if _is_valid(name)]
+        self._collect()
+        return rows
+
+    def properties(self, unit: str, interface: str, names: Sequence[str]) -> dict[str, object]:
+        self._called("properties", unit, interface, *names)
+        known = self._properties(self._load(unit), interface)
+        self._collect()
+        return {name: known[name] for name in names if name in known}
+
+    def reload(self) -> None:
+        self._called("reload")
+        for unit in self.loaded.values():
+            if not unit.transient:
+                unit.load, unit.path, unit.text = self._find(unit.name)
+        self._collect()
+
+    def subscribe(self) -> None:
+        self._called("subscribe")
+        self.subscribed = True
+
+    def start(self, unit: str) -> int:
+        return self._job("start", unit)
+
+    def stop(self, unit: str) -> int:
+        return self._job("stop", unit)
+
+    def restart(self, unit: str) -> int:
+        return self._job("restart", unit)
+
+    def reload_unit(self, unit: str) -> int:
+        return self._job("reload_unit", unit)
+
+    def start_transient(self, unit: str, properties: Sequence[tuple[str, str, object]]) -> int:
+        self._called("start_transient", unit)
+        if not _is_valid(unit):
+            raise UnitProblem(unit, "InvalidArgs", f"Invalid unit name or type: {unit}")
+        if unit in self.refuse:
+            raise UnitProblem(unit, self.refuse[unit], f"Unit {unit} was refused by the test")
+        loaded = self._load(unit)
+        if loaded.load != "not-found":
+            raise UnitProblem(unit, "UnitExists", f"Unit {unit} was already loaded or has a fragment file")
+        loaded.transient, loaded.load, loaded.path = True, "loaded", f"/run/systemd/transient/{unit}"
+        loaded.text = "".join(f"{name}={_words(value)}\n" for name, _signature, value in properties)
+        loaded.extra = {name: value for name, _signature, value in properties}
+        return self._enqueue("start", loaded)
+
+    def reset_failed(self, unit: str) -> None:
+        self._called("reset_failed", unit)
+        loaded = self.loaded.get(unit)
+        if loaded is not None and loaded.active == "failed":
+            loaded.active, loaded.sub, loaded.result, loaded.restarts = "inactive", "dead", "success", 0
+        self._collect()
+
+    def pending_jobs(self) -> dict[int, str]:
+        self._called("pending_jobs")
+        return {number: unit for number, (unit, _type) in self.jobs.items()}
+
+    def wait(
+        self, jobs: Iterable[int], timeout_sec: float, on_removed: Callable[[JobRemoved], None]
+    ) -> set[int]:
+        wanted = set(jobs)
+        self._called("wait", *(str(job) for job in sorted(wanted)), f"{timeout_sec:g}s")
+        for number in list(self.jobs):
+            self._run(number)
+        ended, self._ended = self._ended, []
+        for removed in ended:
+            on_removed(removed)
+        self._collect()
+        return wanted & self.jobs.keys()
+
+    # Loading and forgetting
+
+    def _called(self, *call: str) -> None:
+        self.calls.append(call)
+        if call[0] in self.raises:
+            raise self.raises[call[0]]
+
+    def _load(self, name: str) -> FakeUnit:
+        unit = self.loaded.setdefault(name, FakeUnit(name))
+        if unit.load == "not-found":  # PID 1 looks again for what it did not find
+            unit.load, unit.path, unit.text = self._find(name)
+        return unit
+
+    def _find(self, name: str) -> tuple[str, str, str]:
+        """Return load state, path and text as they are on disk."""
+        stem, at, rest = name.partition("@")
+        files = [name, f"{stem}@.{rest.rpartition('.')[2]}"] if at else [name]
+        for file in files:
+            for directory in self.search:
+                path = join(directory, file)
+                content = self.files.files.get(self.files.real(path))
+                if self.files.real(path) == "/dev/null" or content == b"":
+                    return "masked", path, ""
+                if content is not None:
+                    text = content.decode()
+                    return ("bad-setting" if _is_bad(name, text) else "loaded"), path, text
+        return ("loaded" if name in BUILT_IN or name.endswith(".slice") else "not-found"), "", ""
+
+    def _collect(self) -> None:
+        """Forget units as PID 1 does: not up, not failed, without a job, and needed by nobody that is up."""
+        needed = {
+            need
+            for unit in self.loaded.values()
+            if unit.active in UP
+            for need in self._needs(unit, "Requires", "Wants", "BindsTo")
+        }
+        for name, unit in list(self.loaded.items()):
+            if unit.active == "inactive" and not unit.job[0] and name not in needed:
+                del self.loaded[name]
+
+    # Jobs
+
+    def _job(self, method: str, name: str) -> int:
+        self._called(method, name)
+        if not _is_valid(name):
+            raise UnitProblem(name, "InvalidArgs", f"Unit name {name} is not valid")
+        if name in self.refuse:
+            raise UnitProblem(name, self.refuse[name], f"Unit {name} was refused by the test")
+        unit = self._load(name)
+        if method == "stop":
+            if unit.load == "not-found" and unit.active == "inactive":
+                raise UnitProblem(name, "NoSuchUnit", f"Unit {name} not loaded")
+        elif unit.load == "not-found":
+            raise UnitProblem(name, "NoSuchUnit", f"Unit {name} not found")
+        elif unit.load == "masked":
+            raise UnitProblem(name, "UnitMasked", f"Unit {name} is masked")
+        elif unit.load == "bad-setting":
+            raise UnitProblem(name, "BadUnitSetting", f"Unit {name} has a bad unit file setting")
+        elif method == "reload_unit" and not unit.values("ExecReload"):
+            raise UnitProblem(
+                name, "JobTypeNotApplicable", f"Job type reload is not applicable for unit {name}"
+            )
+        return self._enqueue("reload" if method == "reload_unit" else method, unit)
+
+    def _enqueue(self, kind: str, unit: FakeUnit) -> int:
+        number, queued = unit.job
+        if number and (kind == queued or {kind, queued} == {"start", "restart"}):
+            return number  # merged into the job that is there
+        if number:  # mode "replace"
+            self._end(number, "canceled")
+        self._last_job = number = self._last_job + 1
+        unit.job = (number, kind)
+        self.jobs[number] = (unit.name, kind)
+        self.most_jobs = max(self.most_jobs, len(self.jobs))
+        if kind in ("start", "restart"):
+            for name in self._needs(unit, "Requires", "Wants", "BindsTo"):
+                other = self._load(name)
+                if other.load == "loaded" and other.active not in UP and not other.job[0]:
+                    self._enqueue("start", other)
+        if kind in ("stop", "restart"):
+            for other in list(self.loaded.values()):
+                keys = (
+                    ("Requires", "BindsTo", "PartOf")
+                    if kind == "stop"
+                    else ("Requires", "PartOf", "BindsTo")
+                )
+                if other.active in UP and not other.job[0] and unit.name in self._needs(other, *keys):
+                    self._enqueue(kind, other)
+        return number
+
+    def _needs(self, unit: FakeUnit, *keys: str) -> list[str]:
+        """Return the names in these directives and in the unit's .wants and .requires directories."""
+        names = unit.values(*keys)
+        for directory in self.search:
+            for key in keys:
+                names += self.files.entries(f"{directory}/{unit.name}.{key.lower()}")
+        return list(dict.fromkeys(names))
+
+    def _run(self, number: int) -> None:
+        name, kind = self.jobs.get(number, ("", ""))
+        if not name:
+            return
+        unit = self.loaded[name]
+        if name in self.stuck:
+            if kind in ("start", "restart"):
+                unit.active, unit.sub = "activating", "start"
+            return
+        if kind == "stop":
+            unit.active, unit.sub = "inactive", "dead"
+            self._end(number, "done")
+        elif kind == "reload":
+            self._end(number, self.fail.get(name, "done") if unit.active == "active" else "invalid")
+        elif self._is_ready(unit):
+            self._start(number, unit, kind)
+
+    def _is_ready(self, unit: FakeUnit) -> bool:
+        """Let the jobs end that this one is ordered after; false if one of them does not."""
+        for name in unit.values("After"):
+            other = self.loaded.get(name)
+            if other is not None and other.job[0] and name != unit.name:
+                self._run(other.job[0])
+                if other.job[0]:
+                    return False
+        return True
+
+    def _start(self, number: int, unit: FakeUnit, kind: str) -> None:
+        if unit.active == "active" and kind == "start":
+            return self._end(number, "done")
+        for name in unit.values("Requires", "BindsTo"):
+            other = self._load(name)
+            if name in unit.values("After") and other.active not in UP:
+                unit.active, unit.sub = "inactive", "dead"
+                return self._end(number, "dependency")
+        result = self.fail.get(unit.name, "done")
+        if result in ("done", "failed", "timeout") and unit.name not in self.skip:
+            unit.invocation = self._new_invocation()
+        if unit.name in self.skip:
+            pass
+        elif unit.name in self.crash:
+            unit.active, unit.sub, unit.result = "failed", "failed", self.crash[unit.name]
+        elif result == "done":
+            unit.active, unit.sub, unit.result = "active", _sub(unit, "active"), "success"
+            if unit.sub == "exited" and unit.values("RemainAfterExit")[-1:] != ["yes"]:
+                unit.active, unit.sub = "inactive", "dead"
+            self.on_start(unit.name)
+        elif result in ("failed", "timeout"):
+            unit.active, unit.sub = "failed", "failed"
+            unit.result = "exit-code" if result == "failed" else "timeout"
+        return self._end(number, result)
+
+    def _end(self, number: int, result: str) -> None:
+        name, _kind = self.jobs.pop(number)
+        self.loaded[name].job = (0, "")
+        self._ended.append(JobRemoved(number, name, result))
+
+    def _new_invocation(self) -> str:
+        self._last_run += 1
+        return f"{self._last_run:032x}"
+
+    # Answers
+
+    def _row(self, unit: FakeUnit) -> UnitState:
+        description = unit.name
+        for line in unit.text.splitlines():
+            if line.startswith("Description="):
+                description = line.removeprefix("Description=")
+        return UnitState(unit.name, description, unit.load, unit.active, unit.sub, *unit.job)
+
+    def _properties(self, unit: FakeUnit, interface: str) -> dict[str, object]:
+        kind = unit.name.rpartition(".")[2]
+        known: dict[str, object] = {}
+        if interface == "Unit":
+            on_disk = self._find(unit.name)
+            job, unknown = unit.job[0], not unit.invocation
+            known = {
+                "Id": unit.name,
+                "LoadState": unit.load,
+                "LoadError": ("", ""),
+                "ActiveState": unit.active,
+                "SubState": unit.sub,
+                "FragmentPath": unit.path,
+                "SourcePath": "",
+                "DropInPaths": [],
+                "NeedDaemonReload": not unit.transient and (unit.load, unit.path, unit.text) != on_disk,
+                "InvocationID": unit.invocation,
+                "Job": (job, f"/org/freedesktop/systemd1/job/{job}" if job else "/"),
+                "CanReload": bool(unit.values("ExecReload")),
+                "ConditionResult": unit.name not in self.skip and not unknown,
+                "AssertResult": not unknown,
+                "Transient": unit.transient,
+                "UnitFileState": "transient" if unit.transient else "",
+                "StateChangeTimestamp": 0,
+                "ActiveEnterTimestamp": 0,
+                "InactiveEnterTimestamp": 0,
+            }
+        elif interface == "Service" and kind == "service":
+            failed = unit.result == "exit-code"
+            nothing = 2**64 - 1
+            known = {
+                "Type": (unit.values("Type") or ["simple"])[-1],
+                "Restart": (unit.values("Restart") or ["no"])[-1],
+                "Result": unit.result,
+                "NRestarts": unit.restarts,
+                "MainPID": 1000 if unit.sub == "running" else 0,
+                "ExecMainPID": 1000 if unit.invocation else 0,
+                "ExecMainCode": 1 if failed else 0,
+                "ExecMainStatus": 1 if failed else 0,
+                "StatusText": "",
+                "MemoryCurrent": nothing,
+                "CPUUsageNSec": nothing,
+                "TasksCurrent": nothing,
+                "ControlGroup": "",
+            }
+        elif interface.lower() == kind:
+            known = {"Result": unit.result}
+        return known | unit.extra
+
+
+def fake_host(
+    files: FakeFiles | None = None, manager: FakeManager | None = None, journal: FakeJournal | None = None
+) -> Host:
+    """Return a fake host, system scope and persistent mode; hold on to the parts you want to question."""
+    if manager is None:
+        manager = FakeManager(files)
+    paths = Paths(UNIT_DIR, "/var/lib/sysresp", "/var/lib/sysresp/ready.py", SEARCH)
+    return Host(manager, manager.files, journal if journal is not None else FakeJournal(), paths)
+
+
+def _is_valid(name: str) -> bool:
+    stem, _, kind = name.rpartition(".")
+    allowed = all(c.isascii() and (c.isalnum() or c in ":-_.\\@") for c in stem)
+    return bool(stem) and len(name) < 256 and kind in TYPES and allowed and not stem.startswith("@")
+
+
+def _is_bad(name: str, text: str) -> bool:
+    """Say whether a service has nothing to run, which is refused (service_verify in systemd's service.c)."""
+    runs = ("ExecStart=", "ExecStop=", "SuccessAction=")
+    return name.endswith(".service") and not any(line.startswith(runs) for line in text.splitlines())
+
+
+def _sub(unit: FakeUnit, active: str) -> str:
+    kind = unit.name.rpartition(".")[2]
+    if active != "active":
+        return {"inactive": "dead", "activating": "start"}.get(active, active)
+    if kind == "service":
+        return "exited" if unit.values("Type")[-1:] == ["oneshot"] else "running"
+    return {"socket": "listening", "timer": "waiting", "path": "waiting"}.get(kind, "active")
+
+
+def _words(value: object) -> str:
+    return " ".join(_words(item) for item in value) if isinstance(value, list | tuple) else str(value)
