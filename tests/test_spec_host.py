@@ -75,7 +75,7 @@ def test_everything_is_asked_once_and_sorted() -> None:
 
 def test_a_well_host_has_no_problems() -> None:
     assert host_problems(full(), Answers()) == []
-    assert host_problems(full(), Answers(systemd_version=257)) == []
+    assert host_problems(full(), Answers()) == []
 
 
 def test_what_is_missing_is_a_warning_and_a_bad_calendar_an_error() -> None:
@@ -119,28 +119,6 @@ def test_what_is_missing_is_a_warning_and_a_bad_calendar_an_error() -> None:
     assert next(p for p in problems if p.severity is Severity.ERROR).what == (
         'is no calendar expression: "Mon 25:00": Invalid argument'
     )
-
-
-@pytest.mark.parametrize(
-    ("version", "told"),
-    [
-        (254, []),
-        (253, ["warning restart.max_delay"]),
-        (249, ["error credentials.b", "warning restart.max_delay"]),
-        (245, ["error credentials.a", "error credentials.b", "warning restart.max_delay"]),
-    ],
-)
-def test_what_this_systemd_does_not_know_is_told(version: int, told: list[str]) -> None:
-    text = """[services.web]
-command = "x"
-restart = { max_delay = "1m" }
-credentials = { a = "/x", b = { path = "/y", encrypted = true } }
-"""
-    spec, _ = parse([Layer("shop.toml", text.encode())])
-    assert spec is not None
-    problems = host_problems(spec, Answers(systemd_version=version))
-    assert sorted(f"{p.severity} {p.key.removeprefix('services.web.')}" for p in problems) == told
-    assert all(p.origin.line in (3, 4) and p.fix for p in problems)
 
 
 def make(**values: object) -> Service:

@@ -39,7 +39,6 @@ class Answers(NamedTuple):
     missing_executables: frozenset[str] = frozenset()  # not there, or not executable
     missing_directories: frozenset[str] = frozenset()
     missing_files: frozenset[str] = frozenset()
-    systemd_version: int = 0  # 0: unknown
 
 
 class _Need(NamedTuple):
@@ -79,7 +78,6 @@ def host_problems(spec: Spec, answers: Answers) -> list[Problem]:
             if subject in absent:
                 what = f"names {noun} {quote(subject)}, which this host has not"
                 found.append(_problem(service, key, what, fix))
-        found += _too_new(service, answers.systemd_version)
     # what many services inherit from one line is told once, as the first of them has it
     once: dict[tuple[Origin, str], Problem] = {}
     for problem in found:
@@ -91,23 +89,6 @@ def _problem(
     service: Service, key: str, what: str, fix: str, severity: Severity = Severity.WARNING
 ) -> Problem:
     return Problem(origin_of(service, key), f"services.{dotted((service.name,))}.{key}", what, fix, severity)
-
-
-def _too_new(service: Service, version: int) -> Iterator[Problem]:
-    """Tell what this systemd does not know yet: it would ignore the directive and start the service."""
-    if not version:
-        return
-    if service.restart.max_delay_sec is not None and version < 254:
-        what = (
-            f"needs systemd 254, and this host has {version}: the delay stays {service.restart.delay_sec:g}s"
-        )
-        yield _problem(service, "restart.max_delay", what, "write a longer `delay` if that is too often")
-    for name, credential in service.credentials.items():
-        needed = 250 if credential.encrypted else 247
-        if version < needed:
-            what = f"needs systemd {needed}, and this host has {version}"
-            fix = "use an `environment_file` with mode 0600"
-            yield _problem(service, f"credentials.{dotted((name,))}", what, fix, Severity.ERROR)
 
 
 def _needs(service: Service) -> Iterator[_Need]:
