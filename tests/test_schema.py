@@ -104,7 +104,7 @@ HOOK = st.one_of(
 STATUSES = st.lists(
     st.one_of(st.integers(0, 255), st.sampled_from(["HUP", "SIGUSR1"])), max_size=3, unique_by=str
 )
-SIZE = st.one_of(st.integers(0, 1 << 40), st.sampled_from(["512M", "1.5G", "infinity", "10%", "0"]))
+SIZE = st.one_of(st.integers(1, 1 << 40), st.sampled_from(["512M", "1.5G", "infinity", "10%"]))
 RLIMIT = st.one_of(st.integers(0, 1 << 20), st.sampled_from(["5:9", "infinity", "7"]))
 RAW = st.one_of(LINE, st.integers(-5, 5), st.booleans(), st.floats(-9, 9))
 DIRECTORY = st.one_of(st.booleans(), st.just("a/b"), st.just(["a", "b"]))
@@ -153,7 +153,10 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "after": st.sampled_from(["network-online.target", ["a@1.service", "b.timer"]]),
     "conflicts": st.just(["x.service"]),
     "conditions": table(
-        path_exists=st.one_of(LINE, st.lists(LINE)), first_boot=st.booleans(), cpus=st.integers(1, 9)
+        host=LINE,
+        path_exists=st.one_of(PATH, st.lists(PATH)),
+        first_boot=st.booleans(),
+        cpus=st.integers(1, 9),
     ),
     "restart": st.one_of(
         st.sampled_from(["no", "always", "never"]),
@@ -173,7 +176,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "limits": table(
         memory=SIZE,
         memory_high=SIZE,
-        swap=SIZE,
+        swap=SIZE | st.sampled_from([0, "0"]),
         cpu=st.sampled_from(["150%", "0.5%"]),
         cpu_weight=st.integers(1, 10000),
         io_weight=st.integers(1, 10000),
@@ -216,7 +219,7 @@ def test_every_key_has_a_strategy() -> None:
 
 def fitting(service: dict[str, Any]) -> dict[str, Any]:
     """Leave out keys that do not fit the others: what a single key's strategy cannot know."""
-    without = {"instances", "ready", "restart"} if "schedule" in service else set()
+    without = {"instances", "ready", "restart", "limits"} if "schedule" in service else set()
     without |= {"start_timeout"} if "ready" in service else set()
     without |= {"listen"} if "instances" in service else set()
     return {key: value for key, value in service.items() if key not in without}

@@ -176,12 +176,12 @@ GOOD: list[tuple[str, str, object]] = [
     ('listen = "127.0.0.1:8000"', "socket", Socket((Listen("127.0.0.1:8000"),))),
     ("listen = 8000", "socket", Socket((Listen("8000"),))),
     (
-        'listen = ["[fe80::1%eth0]:80", "/run/x", "@x", "vsock:2:5", { datagram = "514" },'
+        'listen = ["[fe80::1]:80%eth0", "/run/x", "@x", "vsock:2:5", { datagram = "514" },'
         ' { sequential = "/run/s" }, { fifo = "/run/f" }]',
         "socket",
         Socket(
             (
-                *(Listen("[fe80::1%eth0]:80"), Listen("/run/x"), Listen("@x"), Listen("vsock:2:5")),
+                *(Listen("[fe80::1]:80%eth0"), Listen("/run/x"), Listen("@x"), Listen("vsock:2:5")),
                 *(Listen("514", "datagram"), Listen("/run/s", "sequential"), Listen("/run/f", "fifo")),
             )
         ),

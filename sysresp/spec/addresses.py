@@ -17,13 +17,21 @@ from sysresp.spec.report import At, show
 from sysresp.spec.types import Choice, Converted, Int, Key, ListOf, Str, Table
 from sysresp.spec.values import ACCOUNT, MODE, PATH, filled
 
-_V4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\Z", re.ASCII)
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_V4 = re.compile(rf"(?:{_BYTE}\.){{3}}{_BYTE}\Z")
+_VSOCK = re.compile(r"vsock:[0-9]{0,10}:[0-9]{1,10}\Z")
+_PORT_NUMBER = re.compile(
+    r"[1-9][0-9]{0,4}\Z"
+)  # inet_pton() and systemd take a leading 0 for octal, or not at all
 SOCKET_PATH_MAX = 107  # sun_path of unix(7), without the final NUL
+
+
+_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")  # IFNAMSIZ is 16, with the final NUL
 
 
 def port(text: str) -> bool:
     """Say whether this is a port number."""
-    return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535
+    return _PORT_NUMBER.match(text) is not None and int(text) <= 65535
 
 
 def is_v4(text: str) -> bool:
@@ -45,7 +53,7 @@ def is_v6(text: str) -> bool:
 def address_trouble(address: str, kind: str) -> str:
     """Return how to fix a listening address of systemd.socket(5); "" if it is one."""
     if kind == "fifo" or address.startswith("/"):
-        if not address.startswith("/") or ".." in address.split("/"):
+        if not address.startswith("/") or ".." in address.split("/") or not address.strip("/"):
             return "write an absolute path"
         long = kind != "fifo" and len(address.encode(errors="replace")) > SOCKET_PATH_MAX
         return f"a socket's path has at most {SOCKET_PATH_MAX} bytes" if long else ""
@@ -58,10 +66,16 @@ def address_trouble(address: str, kind: str) -> str:
     if kind == "sequential":
         return "a sequential socket has a path or an abstract name"
     if address.startswith("vsock:"):
-        parts = address.split(":")
-        good = len(parts) == 3 and (not parts[1] or parts[1].isdigit()) and parts[2].isdigit()
+        good = _VSOCK.match(address) and all(int(n or 0) < 0xFFFFFFFF for n in address.split(":")[1:])
         return "" if good else 'write "vsock:CID:PORT"'
     host, colon, number = address.rpartition(":")
+    if host.startswith("[") and "%" in host:
+        host, _, zone = host[1:].removesuffix("]").partition("%")
+        return f'write "[{host}]:{number}%{zone}": the zone stands after the port'
+    if host.startswith("["):
+        number, percent, zone = number.partition("%")
+        if percent and not _ZONE.match(zone):
+            return 'write the interface after the "%", such as "[fe80::1]:8000%eth0"'
     if not port(number):
         return 'write "127.0.0.1:8000", "[::1]:8000", "8000", "/run/x.sock" or "@name"; ports are 1 to 65535'
     if not colon or is_v4(host) or (host.startswith("[") and host.endswith("]") and is_v6(host[1:-1])):

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sysresp.model import Command, Kind, Origin, ReadyBy, Restart, Scope, Service
+from sysresp.model import INFINITY, Command, Kind, Origin, ReadyBy, Restart, Scope, Service
 from sysresp.spec.keys import SERVICE_TABLE
 from sysresp.spec.layers import Document
 from sysresp.spec.names import INSTANCE, base, has_unit_suffix
-from sysresp.spec.report import At, Path, dotted, quote
+from sysresp.spec.report import At, Path, dotted, near, quote
 from sysresp.spec.values import OWN_NAME, SERVICE_NAME
 
 _DIRECTORIES = tuple(f"{kind}_directory" for kind in ("state", "cache", "logs", "runtime", "configuration"))
+DEPENDENCIES = ("after", "before", "requires", "wants", "binds_to", "part_of", "conflicts")
 _SECTION_NEEDS = {"Socket": "listen", "Timer": "schedule", "Path": "watch"}
 
 
@@ -48,6 +49,7 @@ def build(
     if instanced and "unit" in values:
         values["unit"] = base(project, name, values["unit"]) + "@.service"
     _sections(values, document, at)
+    _not_oneself(values, document, at, own={name, f"{base(project, name, values.get('unit'))}.service"})
     lines = Lines(document, at.path, raw)
     service = Service(name=name, origin=document.origin(at.path), lines=lines, **values)
     _Checks(service, raw, refused, at).run(scope)
@@ -98,6 +100,13 @@ def _own_directories(values: dict[str, Any], own: str, *, instanced: bool) -> No
             values[key] = (own,)
 
 
+def _not_oneself(values: dict[str, Any], document: Document, at: At, *, own: set[str]) -> None:
+    """Leave a service out of what [defaults] make all services depend on."""
+    for key in DEPENDENCIES:
+        if key in values and document.is_inherited((*at.path, key)):
+            values[key] = tuple(other for other in values[key] if other not in own)
+
+
 def _sections(values: dict[str, Any], document: Document, at: At) -> None:
     """Refuse raw sections of units that the service has not; those of [defaults] are left out silently."""
     for section, needed in _SECTION_NEEDS.items():
@@ -127,6 +136,7 @@ class _Checks:
         self._oneshot()
         self._times()
         self._companions()
+        self._hardly_meant()
         if scope is Scope.USER:
             self._user_scope()
 
@@ -135,7 +145,8 @@ class _Checks:
 
     def _command(self) -> None:
         if "command" not in self.raw:
-            self.at.error("has no `command`", 'write command = ["/path/to/program", "argument"]')
+            if not any(near(key, ("command",)) for key in self.raw if key not in SERVICE_TABLE.keys):
+                self.at.error("has no `command`", 'write command = ["/path/to/program", "argument"]')
         elif len(self.service.command) > 1 and self.service.kind is not Kind.ONESHOT and self._sure("kind"):
             fix = 'write kind = "oneshot", or move the others to `pre_start`'
             (self.at / "command").error(f"has several commands, and kind is {quote(self.service.kind)}", fix)
@@ -189,6 +200,9 @@ class _Checks:
                 f" service {quote(service.name)} is one{why}",
                 'write restart = "on-failure" or "no" for it',
             )
+        if service.limits.runtime_sec not in (None, INFINITY):
+            what = f"has no effect on a oneshot, and {quote(service.name)} is one{why}"
+            (at / "limits" / "runtime").error(what, 'write start_timeout instead, or "infinity"')
         if service.ready:
             what = f"is no use: a oneshot is ready when it has ended, and {quote(service.name)} is one{why}"
             (at / "ready").error(what, "remove it")
@@ -219,12 +233,37 @@ class _Checks:
         if service.unit and "@" in service.unit and "instances" not in self.raw:
             plain = quote(service.unit.replace("@", ""))
             (at / "unit").error("names a unit with instances, and there is no `instances`", f"write {plain}")
-
         if service.ready and service.socket and service.ready.by in (ReadyBy.TCP, ReadyBy.UNIX):
             mine = service.ready.target
             if mine in [listen.address for listen in service.socket.listen]:
                 what = f"asks {quote(mine)}, which systemd itself listens on: it always succeeds"
                 (at / "ready").warn(what, "ask something that only the service answers, such as http")
+
+    def _hardly_meant(self) -> None:
+        """Warn of what systemd itself warns of, and of exact commands that ask for expansion."""
+        service, at = self.service, self.at
+        if service.user == "nobody":
+            what = "is nobody, whom systemd warns of: other services have the same user, and its files"
+            (at / "user").warn(
+                what, "create a user for it, or write systemd.Service = { DynamicUser = true }"
+            )
+        if service.stop.kill_mode == "none":
+            what = "leaves processes of the service behind, and systemd has deprecated it"
+            (at / "stop" / "kill_mode").warn(what, 'write "mixed", or "process" to spare child processes')
+        for path, command in commands(service):
+            here = At(at.report, (*at.path, *path))
+            program = command.words[0]
+            if not command.expand and " " in program:
+                what = f"has a blank in its program: {quote(program)}"
+                here.warn(
+                    what, 'write a word each: ["/bin/a", "-x"]; several are [["/bin/a", "-x"], ["/bin/b"]]'
+                )
+            meant = next((word for word in command.words[1:] if word in ("$MAINPID", "${MAINPID}")), "")
+            if meant and not command.expand:
+                what = (
+                    f"passes {quote(meant)} as it stands: an array is exact, and nothing in it is expanded"
+                )
+                here.warn(what, f'write a text: "{program} ... $MAINPID"')
 
     def _user_scope(self) -> None:
         for key in ("user", "group", "groups"):

@@ -67,11 +67,24 @@ def _conditions(values: dict[str, Any], _at: At) -> Any:
     return values
 
 
+_ON_PATHS = re.compile(r"Path|DirectoryNotEmpty|FileNotEmpty|FileIsExecutable|NeedsUpdate")
+
+
+def _path_condition(text: str, at: At) -> Any:
+    """Check a condition on a path: config_parse_unit_condition_path() ignores one that is not absolute."""
+    if text and not text.removeprefix("|").removeprefix("!").startswith("/"):
+        what = f'must be an absolute path, perhaps with "|" and "!" before it, got {show(text)}'
+        return at.error(what, "begin it with /")
+    return text
+
+
+_PATH_CONDITION = Str('an absolute path, perhaps with "|" and "!" before it', _path_condition)
+
 CONDITIONS = Table(
     [
         Key(
             snake(name),
-            _any_of(_RAW_TEXT),
+            _any_of(_PATH_CONDITION if _ON_PATHS.search(name) else _RAW_TEXT),
             f"Condition{name}= of systemd.unit(5)",
             '"/etc/shop/enabled"' if "Path" in name else '"..."',
             field=f"Condition{name}",

@@ -21,6 +21,7 @@ from sysresp.spec.tables import HARDENING, HOOK, LIMITS, RELOAD, RESTART, SCHEDU
 from sysresp.spec.types import Bool, Enum, Int, Key, ListOf, Str, Table
 from sysresp.spec.values import (
     ACCOUNT,
+    ACCOUNTS,
     BUS_NAME,
     CREDENTIALS,
     DEPENDENCIES,
@@ -39,7 +40,7 @@ from sysresp.spec.values import (
 _DOCUMENTATION = ListOf(
     Str(
         "a URI",
-        pattern=r"(?:https?|file|info|man):[!-~]+",
+        pattern=r"(?:https?://|file:/|info:|man:)[!-~]+",
         fix='write "https://...", "file:/...", "info:..." or "man:..."',
     )
 )
@@ -76,7 +77,7 @@ SERVICE = (
     Key("directory", DIRECTORY, "Where it runs", '"/srv/shop"', '"/"'),
     Key("user", ACCOUNT, "Who runs it", '"shop"', "root"),
     Key("group", ACCOUNT, "Its group", '"shop"', "the user's"),
-    Key("groups", ListOf(ACCOUNT), "More groups", '["ssl-cert"]'),
+    Key("groups", ACCOUNTS, "More groups", '["ssl-cert"]'),
     Key("umask", MODE, "Its umask", '"0027"', '"0022"'),
     Key("nice", Int(-20, 19), "Its scheduling priority", "5", "0"),
     Key("environment", ENVIRONMENT, "Variables; passed exactly, nothing is expanded", '{ PORT = "8000" }'),
@@ -111,7 +112,7 @@ SERVICE = (
     ),
     Key(
         "start_timeout",
-        Duration(infinity=True),
+        Duration(low=0.001, infinity=True),
         "It has failed to start after this",
         '"2min"',
         "90s (systemd's)",

@@ -160,7 +160,7 @@ def _spec(document: Document, first: str, scope: Scope, top: At) -> Spec:
     services: dict[str, Service] = {}
     if not isinstance(tables, dict):
         here.error(f"must be a table of services, got {show(tables)}", "write [services.NAME] for each")
-    elif not tables:
+    elif not tables and ("services" in data or not any(name not in TOP for name in data)):
         fix = "write [services.NAME] with a `command`; to remove everything, use sysresp down"
         (here if "services" in data else top).error("has no services", fix)
     else:

@@ -54,9 +54,8 @@ class Duration(Type):
             fix = 'write "infinity" for no limit' if self.infinity else "write a shorter one"
             return at.error(f"must be a duration of at most 100 years, got {show(value)}", fix)
         if seconds < self.low:
-            return at.error(
-                f"must be at least {self.low:g} seconds, got {show(value)}", "write a longer one"
-            )
+            fix = 'write "infinity" for no limit' if self.infinity else "write a longer one"
+            return at.error(f"must be at least {self.low:g} seconds, got {show(value)}", fix)
         return seconds
 
     def schema(self) -> Schema:

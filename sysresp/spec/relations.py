@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sysresp.model import Service
-from sysresp.spec.build import origin_of
+from sysresp.spec.build import DEPENDENCIES, origin_of
 from sysresp.spec.names import (
     INSTANCE,
     MAX_LENGTH,
@@ -22,7 +22,6 @@ from sysresp.spec.names import (
 from sysresp.spec.report import At, near, quote
 from sysresp.spec.values import filled
 
-DEPENDENCIES = ("after", "before", "requires", "wants", "binds_to", "part_of", "conflicts")
 _IMPLY_AFTER = ("after", "requires", "wants", "binds_to")
 
 
@@ -44,6 +43,11 @@ def _names(services: Mapping[str, Service], owner: Mapping[str, str], at: At) ->
                 here = at / name / key
                 if owner.get(other, other) == name:
                     here.error(f"names the service itself: {quote(other)}", "remove it")
+                elif key in ("requires", "binds_to") and other in service.conflicts:
+                    here.error(
+                        f"names {quote(other)}, and so does `conflicts`: systemd could never start both",
+                        "remove it from one of the two",
+                    )
                 elif other not in services and not has_unit_suffix(other):
                     guess = near(other, services.keys() - {name})
                     unit = f"{quote(other + '.service')} if it is a unit that is not in this file"
@@ -121,8 +125,8 @@ def _units(project: str, services: Mapping[str, Service], at: At) -> None:
 
 
 def _addresses(services: Mapping[str, Service], at: At) -> None:
-    """Refuse one address that is listened on twice."""
-    seen: dict[tuple[str, str], str] = {}
+    """Refuse one address that is listened on twice: bind(2) of the second would fail."""
+    seen: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
     for name, service in services.items():
         if service.socket is None:
             continue
@@ -130,14 +134,33 @@ def _addresses(services: Mapping[str, Service], at: At) -> None:
             instances = service.instances or ("",)
             for instance in instances if INSTANCE in listen.address else ("",):
                 address = filled(listen.address, instance or INSTANCE)
-                kind = "" if address[0] in "/@" else listen.type
-                key = (kind, f"[::]:{address}" if address.isdigit() else address)
-                if key not in seen:
-                    seen[key] = name
-                    continue
-                first = seen[key]
-                line = origin_of(services[first], "listen")
-                (at / name / "listen").error(
-                    f"has the address {quote(address)}, as service {quote(first)} has ({line})",
-                    "give one of them another address",
-                )
+                host, where = _split(address)
+                others = seen.setdefault(("" if address[0] in "/@" else listen.type, where), [])
+                for other, there, first in others:
+                    if not _overlap(host, there):
+                        continue
+                    line = origin_of(services[first], "listen")
+                    same = f", as service {quote(first)} has ({line})"
+                    within = f", which excludes {quote(other)} of service {quote(first)} ({line})"
+                    (at / name / "listen").error(
+                        f"has the address {quote(address)}{same if host == there else within}",
+                        "give one of them another address",
+                    )
+                    break
+                others.append((address, host, name))
+
+
+def _split(address: str) -> tuple[str, str]:
+    """Return host and port of an Internet address; of any other, nothing and the whole."""
+    host, _, port = address.rpartition(":")
+    port = port.partition("%")[0]
+    if address[0] in "/@" or host.startswith("vsock") or not port.isdigit():
+        return "", address
+    return host or "[::]", port  # a port alone is on all addresses, of IPv4 too (BindIPv6Only=)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Say whether two sockets of one port on these hosts exclude each other."""
+    if one == other or "[::]" in (one, other):
+        return True
+    return "0.0.0.0" in (one, other) and not one.startswith("[") and not other.startswith("[")

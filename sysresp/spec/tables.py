@@ -98,7 +98,7 @@ STOP = _StopTable(
         Key("signal", SIGNAL, "What it is told with", '"INT"', '"TERM"'),
         Key(
             "timeout",
-            Duration(infinity=True),
+            Duration(low=0.001, infinity=True),
             "It is killed after this",
             '"20s"',
             "90s (systemd's)",
@@ -125,8 +125,8 @@ STOP = _StopTable(
 _SIZE = 'a size such as "512M"'
 
 
-def _memory() -> Amount:
-    return Amount(f'{_SIZE}, a percentage or "infinity"', size=True, percent=100, example='"512M"')
+def _memory(low: int = 1) -> Amount:
+    return Amount(f'{_SIZE}, a percentage or "infinity"', size=True, percent=100, low=low, example='"512M"')
 
 
 def _rlimit(text: str, *, size: bool = False) -> Amount:
@@ -142,7 +142,7 @@ LIMITS = Table(
     [
         Key("memory", _memory(), "Killed above this (MemoryMax=)", '"512M"'),
         Key("memory_high", _memory(), "Slowed down above this (MemoryHigh=)", '"400M"'),
-        Key("swap", _memory(), "Swap it may use (MemorySwapMax=)", '"0"'),
+        Key("swap", _memory(low=0), "Swap it may use (MemorySwapMax=)", '"0"'),
         Key(
             "cpu",
             Amount('a percentage of one CPU such as "150%"', percent=1e6, infinity=False, example='"150%"'),
@@ -167,7 +167,7 @@ LIMITS = Table(
         ),
         Key(
             "runtime",
-            Duration(infinity=True),
+            Duration(low=0.001, infinity=True),
             "Stopped after this (RuntimeMaxSec=)",
             '"1h"',
             "",

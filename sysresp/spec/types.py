@@ -65,10 +65,9 @@ class Str(Type):
 
     def parse(self, value: object, at: At) -> Any:
         if not isinstance(value, str):
-            quoted = f'write it in quotes: "{value}"' if isinstance(value, int) and abs(value) < 1e20 else ""
-            return self.wrong(
-                value, at, self.fix or quoted.replace("True", "true").replace("False", "false")
-            )
+            plain = isinstance(value, bool | int) and abs(value) < 1e20
+            quotes = plain and (self.match(show(value)) if self.match else not self.fix)
+            return self.wrong(value, at, f'write it in quotes: "{show(value)}"' if quotes else self.fix)
         if bad := self.unwritable(value):
             return at.error(
                 f"holds U+{ord(bad[0]):04X} at character {bad.start() + 1}, which systemd cannot hold here",

@@ -58,13 +58,22 @@ DIRECTORY = Str('an absolute path, or "~" for the user\'s home', _directory)
 
 
 def _relative(text: str, at: At) -> Any:
-    parts = filled(text).split("/")
+    plain = filled(text)
+    parts = plain.split("/")
     if text.startswith("/"):
         fix = "write the part below the fixed directory, such as /var/lib"
         return at.error(f"must be relative, got {show(text)}", fix)
     if "" in parts or ".." in parts or "." in parts or ":" in text or max(map(len, parts)) > NAME_MAX:
         return at.error(
             f"must be a plain relative path, got {show(text)}", 'write a name such as "shop/web"'
+        )
+    if plain.partition("/")[0] == "private":
+        # config_parse_exec_directories() in src/core/load-fragment.c: DynamicUser= keeps its own there
+        return at.error(f'must not be in "private", which systemd keeps, got {show(text)}', "rename it")
+    if any(char in text for char in "\"'\\"):
+        return at.error(
+            f"must be without quotes and backslashes, which systemd reads twice here, got {show(text)}",
+            "rename it",
         )
     return text
 
@@ -164,10 +173,24 @@ def _account(text: str, at: At) -> Any:
     return text
 
 
+def _listed_account(text: str, at: At) -> Any:
+    """Check one of several accounts: SupplementaryGroups= is split at blanks and knows no quotes."""
+    if " " in text:
+        return at.error(
+            f"must be the name or number of an account, without blanks in a list of them, got {show(text)}",
+            "write the number of the group",
+        )
+    return _account(text, at)
+
+
 _NAME = Str("the name or number of an account", _account)
 ACCOUNT = Choice(
     {str: _NAME, int: Converted(Int(0, 0xFFFFFFFE), lambda number, _at: str(number))}, _NAME.text
 )
+
+
+_LISTED_NAME = Str(_NAME.text, _listed_account)
+ACCOUNTS = ListOf(Choice({**ACCOUNT.choices, str: _LISTED_NAME}, _NAME.text))
 
 
 def _mode_number(value: int, at: At) -> Any:
