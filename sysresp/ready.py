@@ -174,7 +174,7 @@ def http(waiter: Waiter, url: str) -> None:
     authority, target = rest[:cut].rpartition("@")[2], rest[cut:].partition("#")[0]
     if scheme.lower() != "http" or not authority:
         raise GiveUp(f"{url!r} is no http:// URL")
-    has_port = authority.rpartition(":")[2].isdigit() and not authority.endswith("]")
+    has_port = ":" in authority.rpartition("]")[2]
     host, port = _host_port(authority if has_port else f"{authority}:80")
     if not target.startswith("/"):
         target = "/" + target
@@ -238,7 +238,7 @@ def log(waiter: Waiter, pattern: str) -> None:
         while waiter.wait(waiter.left(), reading):
             part = os.read(reading, 65536)
             if not part:
-                raise GiveUp(f"journalctl ended with status {_status(child.end())}")
+                raise GiveUp(f"journalctl ended with {_status(child.end())}")
             *complete, rest = (rest + part).split(b"\n")
             for line in complete:
                 lines += 1

@@ -278,6 +278,8 @@ def test_a_target_and_its_links(ports: Ports) -> None:
     job = ports.manager.start(target)
     jobs = ports.manager.pending_jobs()
     results = ports.finish(*jobs, job)
+    results.pop("system-ct\\x2di.slice", None)  # systemd puts instances into a slice of their own
+    results.pop("app-ct\\x2di.slice", None)
     assert results == {target: "done", "ct-a.service": "done", "ct-i@1.service": "done"}
     assert ports.get("ct-i@1.service", "FragmentPath") == f"{ports.directory}/ct-i@.service"
     assert ports.state(target) == ("active", "active")

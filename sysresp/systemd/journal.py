@@ -82,7 +82,7 @@ def _message(value: Any) -> str:
     journalctl gives a message that is not UTF-8, or has control characters, as a list of bytes, one that is
     too long as null, and a field that occurs twice as a list of both.
     """
-    if isinstance(value, list) and all(isinstance(byte, int) for byte in value):
+    if isinstance(value, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
         value = bytes(value).decode(errors="replace")
     elif isinstance(value, list):
         return " ".join(filter(None, map(_message, value)))

@@ -1,0 +1,71 @@
+"""What a unit said: the parsing of journalctl's JSON; real units are in tests/live/test_contract_live.py."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sysresp.systemd.journal import RealJournal
+
+JSON = st.recursive(
+    st.none() | st.integers() | st.text() | st.lists(st.integers(0, 255)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+@pytest.fixture
+def journalctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A journalctl of our own: prints `out`, and writes its arguments down in `args`."""
+    program = tmp_path / "journalctl"
+    program.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/args\ncat {tmp_path}/out\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def entries(*messages: object) -> str:
+    return "".join(json.dumps({"MESSAGE": message, "__CURSOR": "x"}) + "\n" for message in messages)
+
+
+def test_messages_in_order(journalctl: Path) -> None:
+    (journalctl / "out").write_text(entries("one", "two ", "", None, list(b"caf\xe9 \x1b[31m"), ["a", "b"]))
+    assert RealJournal().tail("a.service", 5) == ["one", "two", "caf\ufffd \ufffd[31m", "a b"]
+    assert "--lines=5 --unit a.service" in (journalctl / "args").read_text()
+
+
+def test_one_run(journalctl: Path) -> None:
+    (journalctl / "out").write_text(entries("hello"))
+    assert RealJournal().tail("a.service", 3, "abc") == ["hello"]
+    asked = (journalctl / "args").read_text()
+    assert "_SYSTEMD_INVOCATION_ID=abc + _PID=1 INVOCATION_ID=abc UNIT=a.service" in asked
+    RealJournal(user=True).tail("a.service", 3, "abc")
+    assert "USER_INVOCATION_ID=abc USER_UNIT=a.service" in (journalctl / "args").read_text()
+
+
+def test_a_run_that_said_nothing_falls_back_to_the_unit(journalctl: Path) -> None:
+    (journalctl / "out").write_text("")
+    assert RealJournal(user=True).tail("a.service", 3, "abc") == []
+    assert "--user-unit a.service" in (journalctl / "args").read_text().splitlines()[-1]
+
+
+def test_it_never_raises(journalctl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (journalctl / "out").write_text('not json\n[1]\n{"MESSAGE": 5}\n{"MESSAGE": {"a": 1}}\n')
+    assert RealJournal().tail("a.service", 3) == []
+    assert RealJournal().tail("a\0b", 3) == []
+    assert RealJournal().tail("a.service", 0) == []
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert RealJournal().tail("a.service", 3) == []
+
+
+@given(message=JSON)
+def test_any_message(message: object) -> None:
+    from sysresp.systemd.journal import _message  # noqa: PLC0415 - the one door that hypothesis needs
+
+    text = _message(message)
+    assert all(char.isprintable() or char == "\t" for char in text)
+    assert len(text) < 2100
