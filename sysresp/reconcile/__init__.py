@@ -1,1 +1,1 @@
-"""Observed and desired -> plan (pure) -> apply (through ports)."""
+"""Observe, plan, apply: what is wanted against what is there, and the shortest safe way from one to the other."""

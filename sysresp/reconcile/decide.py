@@ -1,0 +1,181 @@
+"""What should happen to one unit: the table of states, and what systemd does along with it.
+
+Owns the rules that a person relies on: what the administrator stopped or masked stays so, only what changed
+is restarted, what failed is tried again. Pure: no clock, no host. Rule: `verdict` looks at one unit only;
+whatever crosses units (Requires=, sockets) is in `spread`, because systemd does it whether we plan it or not
+and a plan that does not name it would be a lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import NamedTuple
+
+from sysresp.ports import UnitState
+from sysresp.reconcile.manifest import ManifestUnit
+from sysresp.reconcile.steps import Verb
+from sysresp.units.change import Effect, effect
+from sysresp.units.desired import Unit
+from sysresp.units.text import parse
+
+RUNNING = frozenset({"active", "activating", "reloading", "refreshing"})
+"""ActiveStates in which the unit has processes, or soon will have (org.freedesktop.systemd1(5))."""
+
+TRIGGERS = (".socket", ".timer", ".path")
+"""Units that start others: they are stopped before them, else they start them again."""
+
+STOPPED = "stopped by the administrator"
+FINISHED = "finished"
+MASKED = "masked"
+
+
+class Verdict(NamedTuple):
+    """What happens to a unit: START, RESTART, RELOAD, STOP, KEEP, or nothing at all."""
+
+    verb: Verb | None = None
+    reason: str = ""
+    along: bool = False  # systemd does it together with another unit: no job of ours
+
+
+NOTHING = Verdict()
+
+
+class Owed(NamedTuple):
+    """What the last apply intended and did not see done."""
+
+    pending: frozenset[str] = frozenset()
+    restarts: frozenset[str] = frozenset()
+    reloads: frozenset[str] = frozenset()
+
+
+def digest(text: str) -> str:
+    """Return the digest by which a manifest remembers a unit file."""
+    return sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def file_of(name: str) -> str:
+    """Return the unit file of an instance ("a@.service" of "a@1.service"), or the name as it is."""
+    stem, at, rest = name.partition("@")
+    return f"{stem}@.{rest.rpartition('.')[2]}" if at else name
+
+
+def is_running(row: UnitState | None) -> bool:
+    """Say whether the unit runs or is about to."""
+    return row is not None and row.active_state in RUNNING
+
+
+def verdict(
+    unit: Unit, row: UnitState | None, known: ManifestUnit | None, owed: Owed, old: str | None, new: str
+) -> Verdict:
+    """Return what happens to a unit that is not masked; old and new are the texts of its file."""
+    if unit.name.endswith(".slice"):
+        return NOTHING  # systemd starts a slice with the first unit in it
+    if row is not None and is_running(row):
+        return _running(unit, row, known, owed, old, new)
+    if not unit.start:
+        return NOTHING
+    if row is not None and row.active_state == "failed":
+        return Verdict(Verb.START, "failed")
+    if known is None:
+        return Verdict(Verb.START)
+    if unit.name in owed.pending:
+        return Verdict(Verb.START, "its last start was not confirmed")
+    if not known.start:
+        return Verdict(Verb.START, "is to be started from now on")
+    return Verdict(Verb.KEEP, FINISHED if "\nType=oneshot\n" in new else STOPPED)
+
+
+def _running(
+    unit: Unit, row: UnitState, known: ManifestUnit | None, owed: Owed, old: str | None, new: str
+) -> Verdict:
+    if unit.name.endswith(".target"):
+        return NOTHING  # a restart of the target would restart all that is PartOf= it
+    if old is None:
+        same = known is not None and known.digest == digest(new)
+        wanted = NOTHING if same else Verdict(Verb.RESTART, "runs without the unit file")
+    else:
+        wanted = _changed(row, old, new)
+    if unit.name in owed.restarts and wanted.verb is not Verb.RESTART:
+        wanted = Verdict(Verb.RESTART, "the last apply was cut before its restart")
+    elif unit.name in owed.reloads and wanted.verb is None:
+        wanted = Verdict(Verb.RELOAD, "the last apply was cut before its reload")
+    if wanted.verb is not None and not unit.start and row.active_state == "activating":
+        # A scheduled oneshot at work: it has no other running state (systemd.service(5), Type=oneshot).
+        return Verdict(Verb.KEEP, "its run in progress ends as it began")
+    return wanted
+
+
+def _changed(row: UnitState, old: str, new: str) -> Verdict:
+    if old == new:
+        return NOTHING
+    match effect(old, new):
+        case Effect.RESTART:
+            return Verdict(Verb.RESTART, "the unit file changed")
+        case Effect.RELOAD if row.active_state == "activating":
+            return Verdict(Verb.RESTART, "the unit file changed while it was starting")
+        case Effect.RELOAD:
+            return Verdict(Verb.RELOAD, "what it reads at a reload changed")
+        case Effect.REFRESH | Effect.NONE:
+            return NOTHING
+
+
+class Needs(NamedTuple):
+    """The units that one unit's text names, by what systemd does along with them."""
+
+    follows: frozenset[str]  # Requires=, BindsTo=, PartOf=: stops and restarts come along from these
+    pulls: frozenset[str]  # Requires=, BindsTo=, Wants=: these are started with it
+
+
+def needs(name: str, *texts: str | None) -> Needs:
+    """Return what the unit of this name depends on, by any of these texts of its file."""
+    instance = name.partition("@")[2].rpartition(".")[0]
+    follows: set[str] = set()
+    pulls: set[str] = set()
+    for text in texts:
+        for section, directive, value in parse(text or ""):
+            if section == "Unit":
+                names = value.replace("%i", instance).split()
+                if directive in ("Requires", "BindsTo", "PartOf"):
+                    follows.update(names)
+                if directive in ("Requires", "BindsTo", "Wants"):
+                    pulls.update(names)
+    return Needs(frozenset(follows), frozenset(pulls))
+
+
+def spread(
+    verdicts: Mapping[str, Verdict],
+    running: Iterable[str],
+    stopping: Iterable[str],
+    depends: Mapping[str, Needs],
+) -> dict[str, Verdict]:
+    """Return the verdicts with those added that follow from others.
+
+    `stopping` are units that are stopped before anything is started: what follows them must be started again
+    by us. What follows a RestartUnit is restarted by systemd along with it (systemd.unit(5), Requires=).
+    """
+    found = dict(verdicts)
+    halted = set(stopping)
+    restarting = {name for name, v in verdicts.items() if v.verb is Verb.RESTART}
+    candidates = [name for name in running if name in found and found[name].verb in (None, Verb.RELOAD)]
+    grown = True
+    while grown:
+        grown = False
+        for name in candidates:
+            if name in halted or name in restarting:
+                continue
+            for set_, along in ((halted, False), (restarting, True)):
+                culprits = depends[name].follows & set_
+                if culprits:
+                    why = f"{min(culprits)}, which it requires"
+                    found[name] = Verdict(Verb.RESTART, f"restarts with {why}", along)
+                    set_.add(name)
+                    grown = True
+                    break
+    acting = {name for name, v in found.items() if v.verb in (Verb.START, Verb.RESTART)}
+    for name, v in verdicts.items():
+        if v.verb is Verb.KEEP and v.reason in (STOPPED, FINISHED):
+            pulled = sorted(other for other in acting if name in depends[other].pulls)
+            if pulled:
+                found[name] = Verdict(Verb.START, f"starts with {pulled[0]}, which requires it", True)
+    return found

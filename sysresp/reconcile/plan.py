@@ -1,0 +1,374 @@
+"""The way from what is there to what is wanted, as a list of steps. Pure.
+
+Owns the order of an apply, which is what makes it safe to cut anywhere: the manifest says what is going to
+be ours, then all files and links are written, then what left the file is stopped, then its files go, then
+one daemon-reload if systemd has loaded anything that changed, then jobs. systemd never sees a unit file
+missing between two versions of it: such a unit would lose Restart= and die at its next crash.
+Rules: nothing is planned for a unit or file that the project does not own; one problem and there are no
+steps at all; the same input in another order gives the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from sysresp.errors import Severity
+from sysresp.model import Mode, Origin, Scope
+from sysresp.ports import Paths
+from sysresp.reconcile import transient
+from sysresp.reconcile.conflicts import conflicts
+from sysresp.reconcile.decide import (
+    MASKED,
+    NOTHING,
+    TRIGGERS,
+    Needs,
+    Owed,
+    Verdict,
+    digest,
+    file_of,
+    is_running,
+    needs,
+    spread,
+    verdict,
+)
+from sysresp.reconcile.manifest import Manifest, ManifestUnit, path
+from sysresp.reconcile.observe import Observed
+from sysresp.reconcile.removal import Removal, removal
+from sysresp.reconcile.steps import (
+    Awaited,
+    Change,
+    DaemonReload,
+    InstallProber,
+    Job,
+    JobVerb,
+    Link,
+    Plan,
+    ResetFailed,
+    RunJobs,
+    Step,
+    Sync,
+    Unlink,
+    Verb,
+    WriteFile,
+    WriteManifest,
+)
+from sysresp.units.desired import Desired, Unit
+
+MANY = 64
+"""From so many starts on, one job of the target is better than one job each, even among restarts."""
+
+_JOBS = {Verb.START: JobVerb.START, Verb.RESTART: JobVerb.RESTART, Verb.RELOAD: JobVerb.RELOAD}
+
+
+def plan(
+    desired: Desired,
+    observed: Observed,
+    *,
+    paths: Paths,
+    mode: Mode,
+    scope: Scope = Scope.SYSTEM,
+    source: Sequence[str] = (),
+    prober: bytes = b"",
+) -> Plan:
+    """Return what apply does; `prober` is the readiness prober's program, `source` the spec's files."""
+    problems = conflicts(desired, observed, paths=paths, mode=mode)
+    final = manifest_of(desired, scope, mode, source)
+    if mode is Mode.TRANSIENT:
+        made = transient.plan(desired, observed, final, paths=paths, prober=prober)
+    else:
+        made = _Files(desired, observed, final, paths, mode, prober).plan()
+    problems += made.problems
+    if any(p.severity is Severity.ERROR for p in problems):
+        return Plan(project=desired.project, problems=problems)
+    return replace(made, problems=problems)
+
+
+def manifest_of(desired: Desired, scope: Scope, mode: Mode, source: Sequence[str]) -> Manifest:
+    """Return the manifest of a project of which everything is as desired."""
+    digests = {name: digest(file.text) for name, file in desired.files.items()}
+    files = () if mode is Mode.TRANSIENT else tuple(sorted(desired.files))
+    return Manifest(
+        project=desired.project,
+        scope=scope.value,
+        mode=mode.value,
+        target=desired.target,
+        source=tuple(source),
+        units=tuple(
+            ManifestUnit(
+                u.name,
+                u.file,
+                u.service,
+                u.instance,
+                u.main,
+                u.start,
+                u.enabled,
+                u.origin.path,
+                u.origin.line,
+                digests[u.file],
+            )
+            for u in desired.units.values()
+        ),
+        files=files,
+        links=() if mode is Mode.TRANSIENT else tuple(sorted(desired.links)),
+    )
+
+
+class _Files:
+    """One planning of a project whose units are files (persistent and runtime)."""
+
+    def __init__(
+        self, desired: Desired, observed: Observed, final: Manifest, paths: Paths, mode: Mode, prober: bytes
+    ) -> None:
+        self.desired = desired
+        self.observed = observed
+        self.final = final
+        self.paths = paths
+        self.mode = mode
+        self.prober = prober
+        self.before = observed.manifest or Manifest(desired.project)
+        self.written = [
+            name
+            for name, file in sorted(desired.files.items())
+            if name not in observed.masked and observed.files.get(name) != file.text
+        ]
+        self.gone = removal(desired, observed)
+        self.linked, self.disabled = self._links()
+        self.cycled = self._cycled_sockets()
+        self.verdicts = self._verdicts()
+
+    def plan(self) -> Plan:
+        """Put the plan together."""
+        acts = {name: v for name, v in self.verdicts.items() if v.verb in _JOBS}
+        pending = self.final._replace(
+            pending=tuple(n for n, v in acts.items() if v.verb is Verb.START),
+            restarts=tuple(n for n, v in acts.items() if v.verb is Verb.RESTART),
+            reloads=tuple(n for n, v in acts.items() if v.verb is Verb.RELOAD),
+        )
+        file_steps = self._file_steps()
+        stops = (*self.gone.stops, *(Job(JobVerb.STOP, name) for name in self.cycled))
+        reload = self._needs_reload()
+        resets = [
+            *self.gone.resets,
+            *(n for n, v in acts.items() if v.verb is Verb.START and self._state(n) == "failed"),
+        ]
+        jobs = self._jobs(acts)
+        steps: list[Step] = [*file_steps]
+        if file_steps and self.mode is Mode.PERSISTENT:
+            steps += [Sync(d) for d in dict.fromkeys((self.paths.unit_dir, self.paths.state_dir))]
+        steps += [RunJobs(stops)] if stops else []
+        steps += self.gone.steps(self.paths.unit_dir)
+        steps += [DaemonReload()] if reload else []
+        steps += [ResetFailed(name) for name in resets]
+        steps += [RunJobs(jobs)] if jobs else []
+        where = path(self.paths.state_dir, self.desired.project)
+        if steps:
+            first = pending._replace(
+                units=(*pending.units, *self.gone.units),
+                files=tuple(sorted({*pending.files, *self.gone.files})),
+                links=tuple(sorted({*pending.links, *self.gone.links})),
+                unfinished=bool(file_steps or self.gone.files or reload),
+            )
+            steps = [WriteManifest(where, first), *steps, WriteManifest(where, pending, confirm=True)]
+        elif self.final != self.observed.manifest:
+            steps = [WriteManifest(where, self.final, confirm=True)]
+        return Plan(
+            project=self.desired.project,
+            steps=tuple(steps),
+            changes=(*self._changes(), *self.gone.changes),
+            keeps=(*self._keeps(), *self.gone.keeps),
+            awaited=(
+                *(self._awaited(self.desired.units[n], v) for n, v in acts.items()),
+                *self.gone.awaited,
+            ),
+            prober=self.paths.prober,
+            previous=self.observed.manifest,
+        )
+
+    # deciding
+
+    def _verdicts(self) -> dict[str, Verdict]:
+        known = {unit.name: unit for unit in self.before.units}
+        owed = Owed(
+            frozenset(self.before.pending), frozenset(self.before.restarts), frozenset(self.before.reloads)
+        )
+        found = {}
+        for unit in self.desired.units.values():
+            if self._is_masked(unit):
+                found[unit.name] = Verdict(Verb.KEEP, MASKED)
+                continue
+            row = self.observed.units.get(unit.name)
+            old, new = self._texts(unit)
+            found[unit.name] = verdict(unit, row, known.get(unit.name), owed, old, new)
+        for name in self.cycled:
+            found[name] = Verdict(Verb.RESTART, found[name].reason or "restarts with its socket")
+        stopping = {job.unit for job in self.gone.stops} | set(self.cycled)
+        if stopping or any(v.verb in (Verb.RESTART, Verb.KEEP) for v in found.values()):
+            running = [name for name in found if is_running(self.observed.units.get(name))]
+            return spread(found, running, stopping, self._depends(found))
+        return found
+
+    def _depends(self, names: Iterable[str]) -> Mapping[str, Needs]:
+        units = self.desired.units
+        return {name: needs(name, *self._texts(units[name])) for name in names}
+
+    def _cycled_sockets(self) -> tuple[str, ...]:
+        """Return the units to stop first because a socket of theirs changed, the sockets before the rest.
+
+        systemd refuses to start a socket whose service runs (socket_start in src/core/socket.c).
+        """
+        found: list[str] = []
+        for unit in self.desired.units.values():
+            if unit.name.endswith(".socket") and not self._is_masked(unit) and self._restarts(unit):
+                found.append(unit.name)
+        services = {self.desired.units[name].service for name in found}
+        for unit in reversed(list(self.desired.units.values())):
+            if unit.main and unit.service in services and not self._is_masked(unit):
+                if is_running(self.observed.units.get(unit.name)):
+                    found.append(unit.name)
+        return tuple(found)
+
+    def _restarts(self, unit: Unit) -> bool:
+        row = self.observed.units.get(unit.name)
+        old, new = self._texts(unit)
+        owed = Owed(restarts=frozenset(self.before.restarts))
+        return is_running(row) and verdict(unit, row, None, owed, old, new).verb is Verb.RESTART
+
+    def _links(self) -> tuple[dict[str, str], frozenset[str]]:
+        """Return the links to make, and those that the administrator took away: they stay away."""
+        make = {}
+        disabled = set()
+        for link, file in sorted(self.desired.links.items()):
+            where = f"{self.paths.unit_dir}/{file}"
+            if self.observed.links.get(link) == where:
+                continue
+            if link not in self.observed.links and link in self.before.links and not self.before.unfinished:
+                disabled.add(link)
+            else:
+                make[link] = where
+        return make, frozenset(disabled)
+
+    def _needs_reload(self) -> bool:
+        loaded = {row.name for row in self.observed.units.values() if row.load_state != "not-found"}
+        files = {file_of(name) for name in loaded} | loaded
+        touched = {*self.written, *self.gone.files}
+        wants = f"{self.desired.target}.wants/"
+        return (
+            not touched.isdisjoint(files)
+            or (
+                self.desired.target in loaded
+                and any(link.startswith(wants) for link in (*self.linked, *self.gone.links))
+            )
+            or (self.before.unfinished and not loaded.isdisjoint(self.desired.units))
+            or any(
+                v.verb is Verb.START and name in loaded and self.observed.units[name].load_state != "loaded"
+                for name, v in self.verdicts.items()
+            )
+        )
+
+    # putting together
+
+    def _file_steps(self) -> list[Step]:
+        steps: list[Step] = []
+        if self.desired.needs_prober and self.observed.prober != self.prober:
+            steps.append(InstallProber(self.paths.prober, self.prober))
+        for name in self.written:
+            content = self.desired.files[name].text.encode(errors="surrogateescape")
+            steps.append(WriteFile(f"{self.paths.unit_dir}/{name}", content))
+        steps += [Link(f"{self.paths.unit_dir}/{link}", where) for link, where in self.linked.items()]
+        steps += [Unlink(f"{self.paths.unit_dir}/{link}") for link in self.gone.links]
+        return steps
+
+    def _jobs(self, acts: Mapping[str, Verdict]) -> tuple[Job, ...]:
+        """Return the jobs in an order in which starting works; one job of the target if that is all."""
+        own = {name: v for name, v in acts.items() if not v.along}
+        starts = {name for name, v in own.items() if v.verb is Verb.START}
+        target = self.desired.target
+        jobs = []
+        if self._target_starts(starts, len(own)):
+            jobs.append(Job(JobVerb.START, target))
+            covered = self._pulled() & starts | {target}
+        else:
+            covered = frozenset()
+        for name, v in own.items():
+            if name not in covered and v.verb is not None:
+                jobs.append(Job(JobVerb.START if name in self.cycled else _JOBS[v.verb], name))
+        return tuple(jobs)
+
+    def _target_starts(self, starts: set[str], total: int) -> bool:
+        target = self.desired.target
+        if len(starts) < 2 or (len(starts) < total and len(starts) < MANY):
+            return False
+        if target not in starts and (len(starts) < MANY or self._state(target) != "active"):
+            return False
+        masked = {name for name, v in self.verdicts.items() if v.reason == MASKED}
+        pulled = self._pulled()
+        return all(name in starts or name in masked or self._is_up(name) for name in pulled)
+
+    def _pulled(self) -> frozenset[str]:
+        """Return the units that the target pulls in, by the links as they will be."""
+        wants = f"{self.desired.target}.wants/"
+        links = {*self.observed.links, *self.linked}.difference(self.gone.links)
+        return frozenset(link.removeprefix(wants) for link in links if link.startswith(wants))
+
+    def _changes(self) -> list[Change]:
+        written, shown = set(self.written), set()
+        relinked = {link.rpartition("/")[2] for link in self.linked}
+        changes = []
+        alone = {unit.file for unit in self.desired.units.values() if unit.file == unit.name}
+        for unit in self.desired.units.values():
+            verbs: list[Verb] = []
+            texts: tuple[str | None, str | None] = (None, None)
+            if unit.file in written and unit.file not in shown:
+                shown.add(unit.file)
+                if unit.file in alone:
+                    texts = self._texts(unit)
+                    verbs.append(Verb.CREATE if texts[0] is None else Verb.CHANGE)
+                else:
+                    changes.append(self._file_change(unit.file))
+            v = self.verdicts[unit.name]
+            reason = v.reason
+            if unit.name in relinked and not verbs and v.verb is not Verb.START:
+                verbs.append(Verb.CHANGE)
+                reason = reason or "its link is made"
+            if v.verb in _JOBS:
+                verbs.append(v.verb)
+            if verbs:
+                changes.append(Change(unit.name, tuple(verbs), reason, unit.origin, unit.service, *texts))
+        return [*changes, *(self._file_change(name) for name in self.written if name not in shown)]
+
+    def _file_change(self, name: str) -> Change:
+        file = self.desired.files[name]
+        old = self.observed.files.get(name)
+        verb = Verb.CREATE if old is None else Verb.CHANGE
+        return Change(name, (verb,), "", file.origin, file.service, old, file.text)
+
+    def _keeps(self) -> list[Change]:
+        keeps = []
+        disabled = {link.rpartition("/")[2] for link in self.disabled}
+        for unit in self.desired.units.values():
+            v = self.verdicts.get(unit.name, NOTHING)
+            if v.verb is Verb.KEEP:
+                keeps.append(Change(unit.name, (Verb.KEEP,), v.reason, unit.origin, unit.service))
+            elif unit.name in disabled:
+                keeps.append(Change(unit.name, (Verb.KEEP,), "disabled", unit.origin, unit.service))
+        return keeps
+
+    def _awaited(self, unit: Unit, v: Verdict) -> Awaited:
+        assert v.verb is not None
+        return Awaited(unit.name, v.verb, unit.service, unit.origin)
+
+    # looking up
+
+    def _texts(self, unit: Unit) -> tuple[str | None, str]:
+        return self.observed.files.get(unit.file), self.desired.files[unit.file].text
+
+    def _is_masked(self, unit: Unit) -> bool:
+        return unit.name in self.observed.masked or unit.file in self.observed.masked
+
+    def _state(self, name: str) -> str:
+        row = self.observed.units.get(name)
+        return row.active_state if row is not None else "inactive"
+
+    def _is_up(self, name: str) -> bool:
+        return is_running(self.observed.units.get(name))
