@@ -121,26 +121,30 @@ def _changed(row: UnitState, old: str, new: str) -> Verdict:
 
 
 class Needs(NamedTuple):
-    """The units that one unit's text names, by what systemd does along with them."""
+    """The units that one unit's texts name, by what systemd does along with them."""
 
-    follows: frozenset[str]  # Requires=, BindsTo=, PartOf=: stops and restarts come along from these
-    pulls: frozenset[str]  # Requires=, BindsTo=, Wants=: these are started with it
+    halts: frozenset[str]  # Requires=, BindsTo=, PartOf= of the text that is loaded: a stop comes along
+    follows: frozenset[str]  # ... of the new text: a restart comes along
+    pulls: frozenset[str]  # Requires=, BindsTo=, Wants= of the new text: these are started with it
 
 
-def needs(name: str, *texts: str | None) -> Needs:
-    """Return what the unit of this name depends on, by any of these texts of its file."""
+def needs(name: str, old: str | None, new: str) -> Needs:
+    """Return what the unit of this name depends on."""
+    follows = ("Requires", "BindsTo", "PartOf")
+    return Needs(
+        _named(name, old or "", follows),
+        _named(name, new, follows),
+        _named(name, new, ("Requires", "BindsTo", "Wants")),
+    )
+
+
+def _named(name: str, text: str, directives: tuple[str, ...]) -> frozenset[str]:
     instance = name.partition("@")[2].rpartition(".")[0]
-    follows: set[str] = set()
-    pulls: set[str] = set()
-    for text in texts:
-        for section, directive, value in parse(text or ""):
-            if section == "Unit":
-                names = value.replace("%i", instance).split()
-                if directive in ("Requires", "BindsTo", "PartOf"):
-                    follows.update(names)
-                if directive in ("Requires", "BindsTo", "Wants"):
-                    pulls.update(names)
-    return Needs(frozenset(follows), frozenset(pulls))
+    found: set[str] = set()
+    for section, directive, value in parse(text):
+        if section == "Unit" and directive in directives:
+            found.update(value.replace("%i", instance).split())
+    return frozenset(found)
 
 
 def spread(
@@ -151,31 +155,32 @@ def spread(
 ) -> dict[str, Verdict]:
     """Return the verdicts with those added that follow from others.
 
-    `stopping` are units that are stopped before anything is started: what follows them must be started again
-    by us. What follows a RestartUnit is restarted by systemd along with it (systemd.unit(5), Requires=).
+    `stopping` are units that are stopped before anything is started: what requires them is stopped along,
+    and must be started again by us. What requires a unit that gets RestartUnit is restarted by systemd along
+    with it (systemd.unit(5), Requires=).
     """
     found = dict(verdicts)
     halted = set(stopping)
     restarting = {name for name, v in verdicts.items() if v.verb is Verb.RESTART}
-    candidates = [name for name in running if name in found and found[name].verb in (None, Verb.RELOAD)]
+    candidates = [name for name in running if name in found and found[name].reason != MASKED]
     grown = True
     while grown:
         grown = False
         for name in candidates:
-            if name in halted or name in restarting:
+            if name not in halted and (culprits := depends[name].halts & halted):
+                halted.add(name)
+                reason = found[name].reason or f"stops with {min(culprits)}, which it required"
+                found[name] = Verdict(Verb.RESTART, reason)
+            elif name not in halted | restarting and (culprits := depends[name].follows & restarting):
+                restarting.add(name)
+                found[name] = Verdict(Verb.RESTART, f"restarts with {min(culprits)}, which it requires", True)
+            else:
                 continue
-            for set_, along in ((halted, False), (restarting, True)):
-                culprits = depends[name].follows & set_
-                if culprits:
-                    why = f"{min(culprits)}, which it requires"
-                    found[name] = Verdict(Verb.RESTART, f"restarts with {why}", along)
-                    set_.add(name)
-                    grown = True
-                    break
-    acting = {name for name, v in found.items() if v.verb in (Verb.START, Verb.RESTART)}
+            grown = True
+    acting = sorted(name for name, v in found.items() if v.verb in (Verb.START, Verb.RESTART))
     for name, v in verdicts.items():
         if v.verb is Verb.KEEP and v.reason in (STOPPED, FINISHED):
-            pulled = sorted(other for other in acting if name in depends[other].pulls)
-            if pulled:
-                found[name] = Verdict(Verb.START, f"starts with {pulled[0]}, which requires it", True)
+            culprit = next((other for other in acting if name in depends[other].pulls), None)
+            if culprit is not None:
+                found[name] = Verdict(Verb.START, f"starts with {culprit}, which requires it", True)
     return found

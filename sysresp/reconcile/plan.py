@@ -14,14 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sysresp.errors import Severity
-from sysresp.model import Mode, Origin, Scope
+from sysresp.model import Mode, Scope
 from sysresp.ports import Paths
 from sysresp.reconcile import transient
 from sysresp.reconcile.conflicts import conflicts
 from sysresp.reconcile.decide import (
     MASKED,
     NOTHING,
-    TRIGGERS,
     Needs,
     Owed,
     Verdict,
@@ -34,7 +33,7 @@ from sysresp.reconcile.decide import (
 )
 from sysresp.reconcile.manifest import Manifest, ManifestUnit, path
 from sysresp.reconcile.observe import Observed
-from sysresp.reconcile.removal import Removal, removal
+from sysresp.reconcile.removal import removal
 from sysresp.reconcile.steps import (
     Awaited,
     Change,
@@ -203,7 +202,8 @@ class _Files:
         for name in self.cycled:
             found[name] = Verdict(Verb.RESTART, found[name].reason or "restarts with its socket")
         stopping = {job.unit for job in self.gone.stops} | set(self.cycled)
-        if stopping or any(v.verb in (Verb.RESTART, Verb.KEEP) for v in found.values()):
+        verbs = {v.verb for v in found.values()}
+        if stopping or Verb.RESTART in verbs or {Verb.START, Verb.KEEP} <= verbs:
             running = [name for name in found if is_running(self.observed.units.get(name))]
             return spread(found, running, stopping, self._depends(found))
         return found

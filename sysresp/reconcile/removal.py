@@ -49,16 +49,15 @@ def remove(
     project: str,
     observed: Observed,
     keep_units: Container[str],
-    keep_files: Mapping[str, object] | frozenset[str],
+    keep_files: Container[str],
     keep_links: Container[str],
-    only: Container[str] | None = None,
 ) -> Removal:
-    """Return what goes if these units, files and links stay; `only` limits it to these names of files."""
+    """Return what goes if these units, files and links stay."""
     manifest = observed.manifest or Manifest(project)
     foreign = set()
     files = []
     for name in sorted({*manifest.files, *observed.files}):
-        if name in keep_files or (only is not None and name not in only):
+        if name in keep_files:
             continue
         text = observed.files.get(name)
         if text is not None and owner(text) == project:
@@ -74,11 +73,14 @@ def remove(
         and row.load_state != "not-found"
     )
     order = [*loose, *(unit.name for unit in reversed(gone))]
+    links = _links(manifest, observed, keep_links, set(files))
+    own_wants = f"{manifest.target}.wants"
     running = sorted((n for n in order if is_running(observed.units.get(n))), key=_rank)
     return Removal(
         units=tuple(u for u in manifest.units if u.name not in keep_units),
         files=tuple(files),
-        links=_links(manifest, observed, keep_links, set(files), known),
+        links=links,
+        directories=tuple(sorted({parent for parent in map(_parent, links) if parent == own_wants})),
         stops=tuple(Job(JobVerb.STOP, name) for name in running),
         resets=tuple(n for n in order if n in observed.units and observed.units[n].active_state == "failed"),
         changes=_changes(known, order, running, files, observed.files),
@@ -103,17 +105,18 @@ def _links(
     observed: Observed,
     keep: Container[str],
     files: set[str],
-    gone: Mapping[str, ManifestUnit],
 ) -> tuple[str, ...]:
     """Return links of ours that go: those we made, and those that would dangle."""
     ours = set(manifest.links)
     return tuple(
         link
         for link, where in sorted(observed.links.items())
-        if link not in keep
-        and (link in ours or where.rpartition("/")[2] in files)
-        and (not gone or link.rpartition("/")[2] in gone or where.rpartition("/")[2] in files or link in ours)
+        if link not in keep and (link in ours or where.rpartition("/")[2] in files)
     )
+
+
+def _parent(link: str) -> str:
+    return link.rpartition("/")[0]
 
 
 def _whose(unit: ManifestUnit | None) -> tuple[str, Origin]:

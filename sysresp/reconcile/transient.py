@@ -1,0 +1,148 @@
+"""The plan of a project whose units are transient: no files, no links, no target.
+
+Owns what is different there: a unit exists only while it runs, so a change is a stop and a new start, and
+what it was started with is known from the manifest's digests alone. Pure. Rule: what a transient unit cannot
+do faithfully is refused before anything is done (`sysresp.units.transient.encode` knows what that is).
+"""
+
+from __future__ import annotations
+
+from sysresp.errors import Problem
+from sysresp.ports import Paths
+from sysresp.reconcile.decide import (
+    MASKED,
+    NOTHING,
+    STOPPED,
+    TRIGGERS,
+    Needs,
+    Verdict,
+    is_running,
+    needs,
+    spread,
+)
+from sysresp.reconcile.manifest import Manifest, ManifestUnit, path
+from sysresp.reconcile.observe import Observed
+from sysresp.reconcile.removal import remove
+from sysresp.reconcile.steps import (
+    Awaited,
+    Change,
+    InstallProber,
+    Job,
+    JobVerb,
+    Plan,
+    ResetFailed,
+    RunJobs,
+    StartTransient,
+    Step,
+    Verb,
+    WriteManifest,
+)
+from sysresp.units.desired import Desired, Unit
+
+
+def plan(desired: Desired, observed: Observed, final: Manifest, *, paths: Paths, prober: bytes) -> Plan:
+    """Return the plan; its problems name what these units cannot do."""
+    units = {unit.name: unit for unit in desired.units.values() if unit.name.endswith(".service") and unit.start}
+    final = final._replace(units=tuple(unit for unit in final.units if unit.name in units), target="")
+    encoded, problems = _encode(desired, units)
+    gone = remove(desired.project, observed, units, observed.files, frozenset())
+    verdicts = _verdicts(desired, observed, units, final, {job.unit for job in gone.stops})
+    acts = {name: v for name, v in verdicts.items() if v.verb in (Verb.START, Verb.RESTART)}
+    again = [name for name in reversed(acts) if is_running(observed.units.get(name))]
+    steps: list[Step] = []
+    if desired.needs_prober and observed.prober != prober:
+        steps.append(InstallProber(paths.prober, prober))
+    stops = (*gone.stops, *(Job(JobVerb.STOP, name) for name in again))
+    steps += [RunJobs(stops)] if stops else []
+    # A failed unit stays loaded, and systemd refuses a transient unit of the name of a loaded one.
+    steps += [ResetFailed(name) for name in (*gone.resets, *(n for n in acts if n in observed.units))]
+    steps += [StartTransient(name, encoded[name]) for name in acts if name in encoded]
+    where = path(paths.state_dir, desired.project)
+    pending = final._replace(pending=tuple(acts))
+    if steps:
+        first = pending._replace(units=(*pending.units, *gone.units))
+        steps = [WriteManifest(where, first), *steps, WriteManifest(where, pending, confirm=True)]
+    elif final != observed.manifest:
+        steps = [WriteManifest(where, final, confirm=True)]
+    return Plan(
+        project=desired.project,
+        steps=tuple(steps),
+        changes=(
+            *(
+                Change(name, (v.verb,), v.reason, units[name].origin, units[name].service)
+                for name, v in acts.items()
+                if v.verb is not None
+            ),
+            *gone.changes,
+        ),
+        keeps=tuple(
+            Change(name, (Verb.KEEP,), v.reason, units[name].origin, units[name].service)
+            for name, v in verdicts.items()
+            if v.verb is Verb.KEEP
+        ),
+        problems=problems,
+        awaited=(
+            *(Awaited(name, v.verb, units[name].service, units[name].origin) for name, v in acts.items() if v.verb),
+            *gone.awaited,
+        ),
+        prober=paths.prober,
+        previous=observed.manifest,
+    )
+
+
+def _encode(
+    desired: Desired, units: dict[str, Unit]
+) -> tuple[dict[str, tuple[tuple[str, str, object], ...]], tuple[Problem, ...]]:
+    from sysresp.units.transient import encode  # noqa: PLC0415
+
+    encoded = {}
+    problems = {}
+    for unit in desired.units.values():
+        if unit.name.endswith(TRIGGERS):
+            kind = unit.name.rpartition(".")[2]
+            what = f"a transient unit cannot have a .{kind} unit: the service would have to exist without running"
+            fix = "use --runtime: such units are files in /run, and gone at reboot as well"
+            problems[unit.service, what] = Problem(unit.origin, f"services.{unit.service}", what, fix)
+        elif unit.name in units:
+            properties, reasons = encode(unit, desired.files[unit.file])
+            encoded[unit.name] = tuple(properties)
+            for reason in reasons:
+                found = Problem(unit.origin, f"services.{unit.service}", reason, "use --runtime")
+                problems[unit.service, reason] = found
+    return encoded, tuple(sorted(problems.values()))
+
+
+def _verdicts(
+    desired: Desired, observed: Observed, units: dict[str, Unit], final: Manifest, stopping: set[str]
+) -> dict[str, Verdict]:
+    before = observed.manifest or Manifest(desired.project)
+    known = {unit.name: unit for unit in before.units}
+    found = {}
+    for wanted in final.units:
+        state = observed.units[wanted.name].active_state if wanted.name in observed.units else "inactive"
+        if wanted.name in observed.masked:
+            found[wanted.name] = Verdict(Verb.KEEP, MASKED)
+        else:
+            running = is_running(observed.units.get(wanted.name))
+            found[wanted.name] = _verdict(wanted, state, running, known.get(wanted.name), before.pending)
+    texts = {name: desired.files[unit.file].text for name, unit in units.items()}
+    depends: dict[str, Needs] = {name: needs(name, text, text) for name, text in texts.items()}
+    running_names = [name for name in found if is_running(observed.units.get(name))]
+    halted = stopping | {name for name, v in found.items() if v.verb is Verb.RESTART}
+    return spread(found, running_names, halted, depends)
+
+
+def _verdict(
+    wanted: ManifestUnit, state: str, running: bool, known: ManifestUnit | None, pending: tuple[str, ...]
+) -> Verdict:
+    if running and known is not None and known.digest != wanted.digest:
+        return Verdict(Verb.RESTART, "what it is started with changed")
+    if running:
+        return NOTHING
+    if state == "failed":
+        return Verdict(Verb.START, "failed")
+    if known is None:
+        return Verdict(Verb.START)
+    if wanted.name in pending:
+        return Verdict(Verb.START, "its last start was not confirmed")
+    return Verdict(Verb.KEEP, STOPPED)
