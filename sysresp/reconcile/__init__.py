@@ -1,1 +1,1 @@
-"""Observe, plan, apply: what is wanted against what is there, and the shortest safe way from one to the other."""
+"""Observe, plan, apply: what is wanted against what is there, and the shortest safe way between."""

@@ -6,12 +6,12 @@ Makes a plan, which `apply` executes. Rule: it works from the manifest alone, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sysresp.model import Origin
 from sysresp.ports import Host
 from sysresp.reconcile.apply import Event, apply
-from sysresp.reconcile.decide import TRIGGERS, is_running
+from sysresp.reconcile.decide import RUNNING, TRIGGERS
 from sysresp.reconcile.manifest import Manifest, ManifestUnit, path, patterns
 from sysresp.reconcile.names import select
 from sysresp.reconcile.outcome import Outcome
@@ -42,8 +42,7 @@ def act(
     units = [unit for _, found in select([manifest], names) for unit in found]
     rows = host.manager.units(patterns(manifest.project, [unit.name for unit in units]))
     states = {row.name: row.active_state for row in rows}
-    running = frozenset(row.name for row in rows if is_running(row))
-    made = plan_action(verb, manifest, units, names, running, states, state_dir=host.paths.state_dir)
+    made = plan_action(verb, manifest, units, names, states, state_dir=host.paths.state_dir)
     return apply(made, host, on_event=on_event, timeout_sec=timeout_sec, now=now)
 
 
@@ -52,16 +51,16 @@ def plan_action(
     manifest: Manifest,
     units: Sequence[ManifestUnit],
     names: Sequence[str],
-    running: frozenset[str],
-    states: dict[str, str],
+    states: Mapping[str, str],
     *,
     state_dir: str,
 ) -> Plan:
     """Return the plan of an action; units are those that the names mean."""
+    running = frozenset(name for name, state in states.items() if state in RUNNING)
     chosen = [u for u in units if _is_meant(verb, u, units, names, running)]
     if verb is JobVerb.STOP:
         # What triggers a unit goes before it, else it would be started again at once.
-        chosen = sorted(reversed(chosen), key=lambda u: not u.name.endswith(TRIGGERS))
+        chosen = sorted(chosen[::-1], key=lambda u: not u.name.endswith(TRIGGERS))
     steps: list[Step] = []
     if verb in (JobVerb.START, JobVerb.RESTART):
         steps += [ResetFailed(u.name) for u in chosen if states.get(u.name) == "failed"]
@@ -75,7 +74,8 @@ def plan_action(
         project=manifest.project,
         steps=tuple(steps),
         awaited=tuple(
-            Awaited(u.name, Verb(verb.value), u.service, Origin(u.origin_path, u.origin_line)) for u in chosen
+            Awaited(u.name, Verb(verb.value), u.service, Origin(u.origin_path, u.origin_line))
+            for u in chosen
         ),
         previous=manifest,
     )

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from sysresp.errors import SysrespError
 from sysresp.ports import Host, JobRemoved, UnitProblem
-from sysresp.reconcile.outcome import Ledger, Outcome, outcome
 from sysresp.reconcile.manifest import Manifest, dumps
+from sysresp.reconcile.outcome import Ledger, Outcome, outcome
 from sysresp.reconcile.steps import (
     DaemonReload,
     InstallProber,
@@ -181,7 +181,9 @@ class _Run:
         what = {RemoveFile: "remove", Unlink: "remove", RemoveDirectory: "remove", Link: "link"}
         message = f"cannot {what.get(type(doing), 'write')} {where}: {error.strerror}"
         if self.begun:
-            return SysrespError(message, hint="all else was done; run the same command again when that is mended")
+            return SysrespError(
+                message, hint="all else was done; run the same command again when that is mended"
+            )
         if not self.put_back():
             return SysrespError(message, hint=self.not_put_back())
         return SysrespError(f"{message}; nothing was changed", hint=_FILE_HINTS.get(error.errno or 0, ""))

@@ -49,7 +49,12 @@ _FIX = f"move that file away, or {_RENAME}"
 def _is_known(name: str, desired: Desired, observed: Observed) -> bool:
     """Say whether a transient unit of this name, if there is one, is ours: only the manifest can tell."""
     row = observed.units.get(name)
-    if row is None or row.load_state != "loaded" or name not in desired.units or not name.endswith(".service"):
+    if (
+        row is None
+        or row.load_state != "loaded"
+        or name not in desired.units
+        or not name.endswith(".service")
+    ):
         return True
     return observed.manifest is not None and any(unit.name == name for unit in observed.manifest.units)
 
@@ -64,7 +69,7 @@ def _other_mode(project: str, observed: Observed, mode: Mode) -> list[Problem]:
             NOWHERE,
             "project",
             f'the project "{project}" is already applied in {other} mode',
-            f"apply it in that mode, or take it away first: sysresp down{option.get(other, '')} -p {project}",
+            f"apply it in that mode, or take it away first (sysresp down{option.get(other, '')})",
         )
         for other in modes
     ]

@@ -66,13 +66,17 @@ def is_running(row: UnitState | None) -> bool:
 
 
 def verdict(
-    unit: Unit, row: UnitState | None, known: ManifestUnit | None, owed: Owed, old: str | None, new: str
+    unit: Unit,
+    row: UnitState | None,
+    known: ManifestUnit | None,
+    owed: Owed,
+    texts: tuple[str | None, str],
 ) -> Verdict:
-    """Return what happens to a unit that is not masked; old and new are the texts of its file."""
+    """Return what happens to a unit that is not masked; texts are its file's on disk and the desired one."""
     if unit.name.endswith(".slice"):
         return NOTHING  # systemd starts a slice with the first unit in it
     if row is not None and is_running(row):
-        return _running(unit, row, known, owed, old, new)
+        return _running(unit, row, known, owed, texts)
     if not unit.start:
         return NOTHING
     if row is not None and row.active_state == "failed":
@@ -83,12 +87,13 @@ def verdict(
         return Verdict(Verb.START, "its last start was not confirmed")
     if not known.start:
         return Verdict(Verb.START, "is to be started from now on")
-    return Verdict(Verb.KEEP, FINISHED if "\nType=oneshot\n" in new else STOPPED)
+    return Verdict(Verb.KEEP, FINISHED if "\nType=oneshot\n" in texts[1] else STOPPED)
 
 
 def _running(
-    unit: Unit, row: UnitState, known: ManifestUnit | None, owed: Owed, old: str | None, new: str
+    unit: Unit, row: UnitState, known: ManifestUnit | None, owed: Owed, texts: tuple[str | None, str]
 ) -> Verdict:
+    old, new = texts
     if unit.name.endswith(".target"):
         return NOTHING  # a restart of the target would restart all that is PartOf= it
     if old is None:
@@ -173,7 +178,9 @@ def spread(
                 found[name] = Verdict(Verb.RESTART, reason)
             elif name not in halted | restarting and (culprits := depends[name].follows & restarting):
                 restarting.add(name)
-                found[name] = Verdict(Verb.RESTART, f"restarts with {min(culprits)}, which it requires", True)
+                found[name] = Verdict(
+                    Verb.RESTART, f"restarts with {min(culprits)}, which it requires", True
+                )
             else:
                 continue
             grown = True

@@ -6,7 +6,7 @@ gone. Rule: what goes is what the manifest names and our mark confirms (`removal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from sysresp.ports import Paths
 from sysresp.reconcile.manifest import Manifest, path
@@ -29,13 +29,13 @@ from sysresp.reconcile.steps import (
 def plan_down(
     manifest: Manifest, observed: Observed, names: Sequence[str] | None = None, *, paths: Paths
 ) -> Plan:
-    """Return what stops and removes the project, or the services of these names (SysrespError if unknown)."""
+    """Return what stops and removes the project, or the services of these names (or raise SysrespError)."""
     gone = {unit.name for _, units in select([manifest], names or ()) for unit in units}
     stay = tuple(unit for unit in manifest.units if unit.name not in gone)
-    files = {unit.file for unit in stay} | (set(manifest.files) - {u.file for u in manifest.units} if names else set())
-    links = {
-        link for link in manifest.links if names and link.rpartition("/")[2] not in gone
-    }
+    files = {unit.file for unit in stay} | (
+        set(manifest.files) - {u.file for u in manifest.units} if names else set()
+    )
+    links = {link for link in manifest.links if names and link.rpartition("/")[2] not in gone}
     if manifest.mode == "transient":
         files |= observed.files.keys()
     going = remove(
@@ -52,7 +52,9 @@ def plan_down(
         units=stay,
         files=tuple(sorted(set(manifest.files) - set(going.files))),
         links=tuple(sorted(links)),
-        **{field: tuple(n for n in getattr(manifest, field) if n not in gone) for field in _OWED},
+        pending=_without(manifest.pending, gone),
+        restarts=_without(manifest.restarts, gone),
+        reloads=_without(manifest.reloads, gone),
     )
     unlinks: list[Step] = [Unlink(f"{paths.unit_dir}/{link}") for link in going.links]
     steps: list[Step] = [*unlinks]
@@ -75,4 +77,5 @@ def plan_down(
     )
 
 
-_OWED = ("pending", "restarts", "reloads")
+def _without(names: Iterable[str], gone: Container[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in gone)

@@ -40,7 +40,11 @@ _EXEC: dict[int, tuple[str, str, str]] = {
     222: ("STDERR", "its standard error cannot be opened", "systemd"),
     224: ("PAM", "its PAM session cannot be opened", "user"),
     225: ("NETWORK", "its network namespace cannot be set up", "hardening"),
-    226: ("NAMESPACE", "its file system namespace cannot be set up: a path in it may be missing", "hardening"),
+    226: (
+        "NAMESPACE",
+        "its file system namespace cannot be set up: a path in it may be missing",
+        "hardening",
+    ),
     227: ("NO_NEW_PRIVILEGES", "NoNewPrivileges= cannot be set", "hardening"),
     228: ("SECCOMP", "its system call filter cannot be set", "hardening"),
     229: ("SELINUX_CONTEXT", "its SELinux context cannot be set", "systemd"),
@@ -54,7 +58,11 @@ _EXEC: dict[int, tuple[str, str, str]] = {
     238: ("STATE_DIRECTORY", "its state directory cannot be made", "state_directory"),
     239: ("CACHE_DIRECTORY", "its cache directory cannot be made", "cache_directory"),
     240: ("LOGS_DIRECTORY", "its logs directory cannot be made", "logs_directory"),
-    241: ("CONFIGURATION_DIRECTORY", "its configuration directory cannot be made", "configuration_directory"),
+    241: (
+        "CONFIGURATION_DIRECTORY",
+        "its configuration directory cannot be made",
+        "configuration_directory",
+    ),
     242: ("NUMA_POLICY", "its NUMA policy cannot be set", "systemd"),
     243: ("CREDENTIALS", "its credentials cannot be set up: a file of them may be missing", "credentials"),
     244: ("BPF", "its BPF restrictions cannot be set", "hardening"),
@@ -126,7 +134,7 @@ def signal_name(number: int) -> str:
 
 
 def exit_words(code: int, status: int) -> str:
-    """Return how a process ended, by ExecMainCode and ExecMainStatus; "" if it did not run or exited with 0."""
+    """Return how a process ended, by ExecMainCode and ExecMainStatus; "" for exit status 0."""
     if code in (KILLED, DUMPED):
         return f"killed by {signal_name(status)}" + (", core dumped" if code == DUMPED else "")
     if code != EXITED or status == 0:

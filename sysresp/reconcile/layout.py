@@ -44,7 +44,9 @@ def paths(scope: Scope, mode: Mode, env: Mapping[str, str]) -> Paths:
     }[mode]
     state = state_dirs(scope, env)[mode is not Mode.PERSISTENT]
     # The prober's path is part of the unit text, so it is the same whatever XDG_STATE_HOME says.
-    prober = f"{_home(env)}/.local/state/sysresp/ready.py" if mode is Mode.PERSISTENT else f"{state}/ready.py"
+    prober = (
+        f"{_home(env)}/.local/state/sysresp/ready.py" if mode is Mode.PERSISTENT else f"{state}/ready.py"
+    )
     return Paths(unit_dir, state, prober, _user_search(env, config, run))
 
 
@@ -91,7 +93,9 @@ def _user_search(env: Mapping[str, str], config: str, run: str) -> tuple[str, ..
 def _home(env: Mapping[str, str]) -> str:
     home = env.get("HOME", "")
     if not home.startswith("/"):
-        raise SysrespError("cannot find the home directory: HOME is not set", hint="run it as a logged-in user")
+        raise SysrespError(
+            "cannot find the home directory: HOME is not set", hint="run it as a logged-in user"
+        )
     return home.rstrip("/")
 
 

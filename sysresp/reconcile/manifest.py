@@ -47,7 +47,9 @@ class Manifest(NamedTuple):
     source: tuple[str, ...] = ()  # the files that were applied
     units: tuple[ManifestUnit, ...] = ()  # in an order in which starting works
     files: tuple[str, ...] = ()  # names in the unit directory
-    links: tuple[str, ...] = ()  # paths below the unit directory, such as "shop.target.wants/shop-web.service"
+    links: tuple[
+        str, ...
+    ] = ()  # paths below the unit directory, such as "shop.target.wants/shop-web.service"
     pending: tuple[str, ...] = ()  # units whose start was intended and not yet confirmed
     restarts: tuple[str, ...] = ()  # running units that must yet be restarted to run what their file says
     reloads: tuple[str, ...] = ()  # ... reloaded
@@ -74,7 +76,8 @@ def loads(content: bytes, where: str) -> Manifest:
             raise _unusable(where, f"it was written by a newer sysresp (format {raw['format']})")
         values = {name: _value(raw[name], kind) for name, kind in _KINDS.items() if name in raw}
         units = tuple(
-            ManifestUnit(*(_value(unit[n], kind) for n, kind in _UNIT_KINDS.items())) for unit in raw["units"]
+            ManifestUnit(*(_value(unit[n], kind) for n, kind in _UNIT_KINDS.items()))
+            for unit in raw["units"]
         )
         return Manifest(**{**values, "units": units})
     except (ValueError, KeyError, TypeError) as error:

@@ -19,7 +19,9 @@ def matches(unit: ManifestUnit, name: str) -> bool:
     return bool(unit.service) and unit.service == service and (not at or unit.instance == instance)
 
 
-def select(manifests: Iterable[Manifest], names: Sequence[str]) -> list[tuple[Manifest, tuple[ManifestUnit, ...]]]:
+def select(
+    manifests: Iterable[Manifest], names: Sequence[str]
+) -> list[tuple[Manifest, tuple[ManifestUnit, ...]]]:
     """Return the units that the names mean, by project; all units if there are no names."""
     manifests = list(manifests)
     if not names:

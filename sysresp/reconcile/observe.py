@@ -41,7 +41,7 @@ def observe(
     *,
     state_dirs: Sequence[str] = (),
 ) -> Observed:
-    """Look at everything that concerns the project; state_dirs are those of all modes (layout.state_dirs)."""
+    """Look at all that concerns the project; state_dirs are those of all modes (layout.state_dirs)."""
     files, paths = host.files, host.paths
     manifest = load(files, path(paths.state_dir, project))
     others = (load(files, path(d, project)) for d in state_dirs if d != paths.state_dir)

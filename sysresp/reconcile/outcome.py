@@ -186,7 +186,9 @@ def _why(row: UnitState, job: str, result: str, asked: Mapping[str, Any]) -> tup
         return job_words(job), True
     if result not in ("", "success", "exec-condition"):
         return "it failed", True
-    if result == "exec-condition" or (asked.get("ConditionResult") is False and asked.get("ConditionTimestamp")):
+    if result == "exec-condition" or (
+        asked.get("ConditionResult") is False and asked.get("ConditionTimestamp")
+    ):
         return "a condition is not met", False
     if job or asked.get("InvocationID") or asked.get("ConditionTimestamp"):
         return "it has finished", False
@@ -198,7 +200,11 @@ def _control(asked: Mapping[str, Any], prober: str) -> tuple[str, int, int]:
 
     The rows are a(sasbttttuii): path, argv, ignore failure, four timestamps, pid, code, status.
     """
-    for name, key in (("ExecStartPre", "pre_start"), ("ExecStartPost", "post_start"), ("ExecReload", "reload")):
+    for name, key in (
+        ("ExecStartPre", "pre_start"),
+        ("ExecStartPost", "post_start"),
+        ("ExecReload", "reload"),
+    ):
         for row in asked.get(name, ()):
             path, argv, ignore, code, status = row[0], row[1], row[2], int(row[-2]), int(row[-1])
             if not ignore and code and not (code == 1 and status == 0):

@@ -76,7 +76,7 @@ def plan(
     if mode is Mode.TRANSIENT:
         made = transient.plan(desired, observed, final, paths=paths, prober=prober)
     else:
-        made = _Files(desired, observed, final, paths, mode, prober).plan()
+        made = _Files(desired, observed, final, paths=paths, mode=mode, prober=prober).plan()
     problems += made.problems
     if any(p.severity is Severity.ERROR for p in problems):
         return Plan(project=desired.project, problems=problems)
@@ -117,7 +117,14 @@ class _Files:
     """One planning of a project whose units are files (persistent and runtime)."""
 
     def __init__(
-        self, desired: Desired, observed: Observed, final: Manifest, paths: Paths, mode: Mode, prober: bytes
+        self,
+        desired: Desired,
+        observed: Observed,
+        final: Manifest,
+        *,
+        paths: Paths,
+        mode: Mode,
+        prober: bytes,
     ) -> None:
         self.desired = desired
         self.observed = observed
@@ -197,8 +204,7 @@ class _Files:
                 found[unit.name] = Verdict(Verb.KEEP, MASKED)
                 continue
             row = self.observed.units.get(unit.name)
-            old, new = self._texts(unit)
-            found[unit.name] = verdict(unit, row, known.get(unit.name), owed, old, new)
+            found[unit.name] = verdict(unit, row, known.get(unit.name), owed, self._texts(unit))
         for name in self.cycled:
             found[name] = Verdict(Verb.RESTART, found[name].reason or "restarts with its socket")
         stopping = {job.unit for job in self.gone.stops} | set(self.cycled)
@@ -223,16 +229,15 @@ class _Files:
                 found.append(unit.name)
         services = {self.desired.units[name].service for name in found}
         for unit in reversed(list(self.desired.units.values())):
-            if unit.main and unit.service in services and not self._is_masked(unit):
-                if is_running(self.observed.units.get(unit.name)):
-                    found.append(unit.name)
+            is_free = unit.main and unit.service in services and not self._is_masked(unit)
+            if is_free and self._is_up(unit.name):
+                found.append(unit.name)
         return tuple(found)
 
     def _restarts(self, unit: Unit) -> bool:
         row = self.observed.units.get(unit.name)
-        old, new = self._texts(unit)
         owed = Owed(restarts=frozenset(self.before.restarts))
-        return is_running(row) and verdict(unit, row, None, owed, old, new).verb is Verb.RESTART
+        return is_running(row) and verdict(unit, row, None, owed, self._texts(unit)).verb is Verb.RESTART
 
     def _links(self) -> tuple[dict[str, str], frozenset[str]]:
         """Return the links to make, and those that the administrator took away: they stay away."""

@@ -6,7 +6,7 @@ alone even if the manifest names it. Pure; used both by `plan` and by `plan_down
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 
 from sysresp.model import NOWHERE, Origin
@@ -50,7 +50,7 @@ def remove(
     observed: Observed,
     keep_units: Container[str],
     keep_files: Container[str],
-    keep_links: Container[str],
+    keep_links: Collection[str],
 ) -> Removal:
     """Return what goes if these units, files and links stay."""
     manifest = observed.manifest or Manifest(project)
@@ -69,23 +69,27 @@ def remove(
     loose = sorted(
         name
         for name, row in observed.units.items()
-        if name not in known and name not in keep_units and {name, file_of(name)} & set(files)
+        if name not in known
+        and name not in keep_units
+        and {name, file_of(name)} & set(files)
         and row.load_state != "not-found"
     )
     order = [*loose, *(unit.name for unit in reversed(gone))]
     links = _links(manifest, observed, keep_links, set(files))
     own_wants = f"{manifest.target}.wants"
+    left = any(_parent(link) == own_wants for link in keep_links)
     running = sorted((n for n in order if is_running(observed.units.get(n))), key=_rank)
     return Removal(
         units=tuple(u for u in manifest.units if u.name not in keep_units),
         files=tuple(files),
         links=links,
-        directories=tuple(sorted({parent for parent in map(_parent, links) if parent == own_wants})),
+        directories=() if left or own_wants not in map(_parent, links) else (own_wants,),
         stops=tuple(Job(JobVerb.STOP, name) for name in running),
         resets=tuple(n for n in order if n in observed.units and observed.units[n].active_state == "failed"),
         changes=_changes(known, order, running, files, observed.files),
         keeps=tuple(
-            Change(n, (Verb.KEEP,), "its unit file is no longer ours") for n in sorted(foreign & {*manifest.files})
+            Change(n, (Verb.KEEP,), "its unit file is no longer ours")
+            for n in sorted(foreign & {*manifest.files})
         ),
         awaited=tuple(Awaited(name, Verb.STOP, *_whose(known.get(name))) for name in running),
     )

@@ -1,7 +1,7 @@
 """The plan as a value: the steps that apply executes in order, and the changes that a person reads.
 
-Owns the shape of `Plan`. Nothing here decides or acts. Rule: a plan is complete. `plan` prints it and `apply`
-executes it, and neither asks anyone for more.
+Owns the shape of `Plan`. Nothing here decides or acts. Rule: a plan is complete: `plan` prints it and
+`apply` executes it, and neither asks anyone for more.
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ from sysresp.units.desired import Desired, Unit
 
 def plan(desired: Desired, observed: Observed, final: Manifest, *, paths: Paths, prober: bytes) -> Plan:
     """Return the plan; its problems name what these units cannot do."""
-    units = {unit.name: unit for unit in desired.units.values() if unit.name.endswith(".service") and unit.start}
+    units = {
+        unit.name: unit for unit in desired.units.values() if unit.name.endswith(".service") and unit.start
+    }
     final = final._replace(units=tuple(unit for unit in final.units if unit.name in units), target="")
     encoded, problems = _encode(desired, units)
     gone = remove(desired.project, observed, units, observed.files, frozenset())
@@ -82,7 +84,11 @@ def plan(desired: Desired, observed: Observed, final: Manifest, *, paths: Paths,
         ),
         problems=problems,
         awaited=(
-            *(Awaited(name, v.verb, units[name].service, units[name].origin) for name, v in acts.items() if v.verb),
+            *(
+                Awaited(name, v.verb, units[name].service, units[name].origin)
+                for name, v in acts.items()
+                if v.verb
+            ),
             *gone.awaited,
         ),
         prober=paths.prober,
@@ -100,7 +106,7 @@ def _encode(
     for unit in desired.units.values():
         if unit.name.endswith(TRIGGERS):
             kind = unit.name.rpartition(".")[2]
-            what = f"a transient unit cannot have a .{kind} unit: the service would have to exist without running"
+            what = f"a transient service cannot have a .{kind}: it would have to exist without running"
             fix = "use --runtime: such units are files in /run, and gone at reboot as well"
             problems[unit.service, what] = Problem(unit.origin, f"services.{unit.service}", what, fix)
         elif unit.name in units:
