@@ -60,7 +60,8 @@ def plan_action(
     chosen = [u for u in units if _is_meant(verb, u, units, names, running)]
     if verb is JobVerb.STOP:
         # What triggers a unit goes before it, else it would be started again at once.
-        chosen = sorted(chosen[::-1], key=lambda u: not u.name.endswith(TRIGGERS))
+        chosen.reverse()
+        chosen.sort(key=lambda u: not u.name.endswith(TRIGGERS))
     steps: list[Step] = []
     if verb in (JobVerb.START, JobVerb.RESTART):
         steps += [ResetFailed(u.name) for u in chosen if states.get(u.name) == "failed"]

@@ -281,8 +281,11 @@ class _Run:
                     self._outstanding[call()] = unit
                     self.ledger.begun.add(unit)
                 except UnitProblem as problem:
-                    if problem.code != "NoSuchUnit" or not self._is_stop():
-                        self.ledger.refused[unit] = problem
+                    if problem.code == "NoSuchUnit" and self._is_stop():
+                        continue  # gone since it was looked at
+                    if self._undo and not self.begun:  # its file must not be removed while it runs
+                        raise SysrespError(f"cannot stop {unit}: {problem.message}") from problem
+                    self.ledger.refused[unit] = problem
             self._wait(list(self._outstanding))
             # systemd makes jobs of its own: for what a target pulls in, for what requires a restarted unit.
             pending = self.host.manager.pending_jobs()

@@ -6,7 +6,7 @@ gone. Rule: what goes is what the manifest names and our mark confirms (`removal
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 
 from sysresp.ports import Paths
 from sysresp.reconcile.manifest import Manifest, path
@@ -32,40 +32,34 @@ def plan_down(
     """Return what stops and removes the project, or the services of these names (or raise SysrespError)."""
     gone = {unit.name for _, units in select([manifest], names or ()) for unit in units}
     stay = tuple(unit for unit in manifest.units if unit.name not in gone)
-    files = {unit.file for unit in stay} | (
-        set(manifest.files) - {u.file for u in manifest.units} if names else set()
-    )
-    links = {link for link in manifest.links if names and link.rpartition("/")[2] not in gone}
-    if manifest.mode == "transient":
-        files |= observed.files.keys()
-    going = remove(
-        manifest.project,
-        observed,
-        {unit.name for unit in stay},
-        files | (observed.files.keys() - set(manifest.files) if names else set()),
-        links,
-    )
-    loaded = {row.name for row in observed.units.values() if row.load_state != "not-found"}
-    reload = bool(going.files and loaded) or bool(going.links and manifest.target in loaded)
+    keep_files, keep_links = _kept(manifest, observed, gone, whole=not names)
+    going = remove(manifest.project, observed, {unit.name for unit in stay}, keep_files, keep_links)
     where = path(paths.state_dir, manifest.project)
-    left = manifest._replace(
-        units=stay,
-        files=tuple(sorted(set(manifest.files) - set(going.files))),
-        links=tuple(sorted(links)),
-        pending=_without(manifest.pending, gone),
-        restarts=_without(manifest.restarts, gone),
-        reloads=_without(manifest.reloads, gone),
+    # If this is cut, a later apply must not take the stopped for stopped by the administrator.
+    cut = manifest._replace(
+        pending=tuple(dict.fromkeys((*manifest.pending, *(job.unit for job in going.stops)))),
+        unfinished=True,
     )
-    unlinks: list[Step] = [Unlink(f"{paths.unit_dir}/{link}") for link in going.links]
-    steps: list[Step] = [*unlinks]
+    steps: list[Step] = [WriteManifest(where, cut)]
+    steps += [Unlink(f"{paths.unit_dir}/{link}") for link in going.links]
     steps += [RunJobs(going.stops)] if going.stops else []
     steps += going.steps(paths.unit_dir)
+    if not names:
+        steps += [RemoveFile(where), RemoveDirectory(paths.state_dir)]
     steps += [ResetFailed(name) for name in going.resets]
-    steps += [DaemonReload()] if reload else []
+    loaded = {row.name for row in observed.units.values() if row.load_state != "not-found"}
+    if (going.files and loaded) or (going.links and manifest.target in loaded):
+        steps.append(DaemonReload())
     if names:
-        steps = [*steps, WriteManifest(where, left, confirm=True)]
-    else:
-        steps = [*steps, RemoveFile(where), RemoveDirectory(paths.state_dir)]
+        left = manifest._replace(
+            units=stay,
+            files=_without(manifest.files, going.files),
+            links=_without(manifest.links, going.links),
+            pending=_without(manifest.pending, gone),
+            restarts=_without(manifest.restarts, gone),
+            reloads=_without(manifest.reloads, gone),
+        )
+        steps.append(WriteManifest(where, left, confirm=True))
     return Plan(
         project=manifest.project,
         steps=tuple(steps),
@@ -75,6 +69,21 @@ def plan_down(
         prober=paths.prober,
         previous=manifest,
     )
+
+
+def _kept(
+    manifest: Manifest, observed: Observed, gone: Collection[str], *, whole: bool
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the unit files and the links that stay."""
+    seen = frozenset(manifest.files) | observed.files.keys()
+    if manifest.mode == "transient":
+        return seen, frozenset()
+    if whole:
+        return frozenset(), frozenset()
+    used = {unit.file for unit in manifest.units if unit.name not in gone}
+    files = {unit.file for unit in manifest.units if unit.name in gone} - used
+    links = frozenset(link for link in manifest.links if link.rpartition("/")[2] not in gone)
+    return seen - files, links
 
 
 def _without(names: Iterable[str], gone: Container[str]) -> tuple[str, ...]:

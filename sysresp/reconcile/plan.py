@@ -31,6 +31,7 @@ from sysresp.reconcile.decide import (
     spread,
     verdict,
 )
+from sysresp.reconcile.down import plan_down
 from sysresp.reconcile.manifest import Manifest, ManifestUnit, path
 from sysresp.reconcile.observe import Observed
 from sysresp.reconcile.removal import removal
@@ -53,6 +54,8 @@ from sysresp.reconcile.steps import (
     WriteManifest,
 )
 from sysresp.units.desired import Desired, Unit
+
+__all__ = ["manifest_of", "plan", "plan_down"]
 
 MANY = 64
 """From so many starts on, one job of the target is better than one job each, even among restarts."""
@@ -147,7 +150,7 @@ class _Files:
         """Put the plan together."""
         acts = {name: v for name, v in self.verdicts.items() if v.verb in _JOBS}
         pending = self.final._replace(
-            pending=tuple(n for n, v in acts.items() if v.verb is Verb.START),
+            pending=tuple(n for n, v in acts.items() if v.verb in (Verb.START, Verb.RESTART)),
             restarts=tuple(n for n, v in acts.items() if v.verb is Verb.RESTART),
             reloads=tuple(n for n, v in acts.items() if v.verb is Verb.RELOAD),
         )
@@ -173,6 +176,7 @@ class _Files:
                 units=(*pending.units, *self.gone.units),
                 files=tuple(sorted({*pending.files, *self.gone.files})),
                 links=tuple(sorted({*pending.links, *self.gone.links})),
+                pending=(*pending.pending, *(job.unit for job in self.gone.stops)),
                 unfinished=bool(file_steps or self.gone.files or reload),
             )
             steps = [WriteManifest(where, first), *steps, WriteManifest(where, pending, confirm=True)]
