@@ -322,7 +322,8 @@ class _Files:
 
     def _changes(self) -> list[Change]:
         written, shown = set(self.written), set()
-        relinked = {link.rpartition("/")[2] for link in self.linked}
+        relinked = {link.rpartition("/")[2]: "is enabled" for link in self.linked}
+        relinked |= {link.rpartition("/")[2]: "is disabled; if it runs, it runs on" for link in self.gone.links}
         changes = []
         alone = {unit.file for unit in self.desired.units.values() if unit.file == unit.name}
         for unit in self.desired.units.values():
@@ -339,7 +340,7 @@ class _Files:
             reason = v.reason
             if unit.name in relinked and not verbs and v.verb is not Verb.START:
                 verbs.append(Verb.CHANGE)
-                reason = reason or "its link is made"
+                reason = reason or relinked[unit.name]
             if v.verb in _JOBS:
                 verbs.append(v.verb)
             if verbs:
