@@ -114,7 +114,8 @@ class _Run:
         self.ledger = Ledger()
         self.queued = False  # a job was queued, if only to stop something
         self.begun = False  # something was started, or the plan got past that point
-        self._undo: list[Callable[[], None]] = []
+        self._before: dict[str, tuple[str | None, bytes | None]] = {}  # path -> link or content
+        self._made: list[str] = []  # directories that were empty or not there
         self._failed_undo: list[str] = []
         self._parents: set[str] = set()
         self._stopped: list[str] = []
@@ -155,18 +156,21 @@ class _Run:
 
     def put_back(self) -> bool:
         """Undo the file steps, start again what was stopped; return whether all of it could be done."""
-        for undo in reversed(self._undo):
+        for path, (link, content) in reversed(self._before.items()):
             try:
-                undo()
-            except OSError as error:
-                self._failed_undo.append(str(error.filename))
+                self._restore(path, link, content)
+            except OSError:
+                self._failed_undo.append(path)
+        for directory in reversed(self._made):
+            with suppress(OSError):  # an empty directory harms nobody
+                self.host.files.rmdir(directory)
         again = []
         for unit in reversed(self._stopped):
             with suppress(UnitProblem):
                 again.append(self.host.manager.start(unit))
         if again:
             self.host.manager.wait(again, self._left(), lambda _: None)
-        self._undo.clear()
+        self._before.clear()
         self._stopped.clear()
         return not self._failed_undo
 
@@ -229,15 +233,21 @@ class _Run:
         if parent not in self._parents:
             self._parents.add(parent)
             if not files.listdir(parent):
-                self._undo.append(partial(files.rmdir, parent))
-        link = files.readlink(path)
-        content = files.read(path) if link is None else None
+                self._made.append(parent)
+        if path not in self._before:
+            link = files.readlink(path)
+            self._before[path] = (link, files.read(path) if link is None else None)
+
+    def _restore(self, path: str, link: str | None, content: bytes | None) -> None:
+        files = self.host.files
         if link is not None:
-            self._undo.append(partial(files.link, path, link))
+            if files.readlink(path) != link:
+                files.link(path, link)
         elif content is not None:
-            self._undo.append(partial(files.write, path, content))
-        else:
-            self._undo.append(partial(files.remove, path))
+            if files.readlink(path) is not None or files.read(path) != content:
+                files.write(path, content)
+        elif files.readlink(path) is not None or files.read(path) is not None:
+            files.remove(path)
 
     # jobs
 
@@ -283,7 +293,7 @@ class _Run:
                 except UnitProblem as problem:
                     if problem.code == "NoSuchUnit" and self._is_stop():
                         continue  # gone since it was looked at
-                    if self._undo and not self.begun:  # its file must not be removed while it runs
+                    if self._before and not self.begun:  # its file must not be removed while it runs
                         raise SysrespError(f"cannot stop {unit}: {problem.message}") from problem
                     self.ledger.refused[unit] = problem
             self._wait(list(self._outstanding))

@@ -323,7 +323,9 @@ class _Files:
     def _changes(self) -> list[Change]:
         written, shown = set(self.written), set()
         relinked = {link.rpartition("/")[2]: "is enabled" for link in self.linked}
-        relinked |= {link.rpartition("/")[2]: "is disabled; if it runs, it runs on" for link in self.gone.links}
+        relinked |= {
+            link.rpartition("/")[2]: "is disabled; if it runs, it runs on" for link in self.gone.links
+        }
         changes = []
         alone = {unit.file for unit in self.desired.units.values() if unit.file == unit.name}
         for unit in self.desired.units.values():
