@@ -38,6 +38,7 @@ from sysresp.reconcile.steps import (
     WriteManifest,
 )
 from sysresp.units.desired import Desired, Unit
+from sysresp.units.transient import encode
 
 
 def plan(desired: Desired, observed: Observed, final: Manifest, *, paths: Paths, prober: bytes) -> Plan:
@@ -99,22 +100,15 @@ def plan(desired: Desired, observed: Observed, final: Manifest, *, paths: Paths,
 def _encode(
     desired: Desired, units: dict[str, Unit]
 ) -> tuple[dict[str, tuple[tuple[str, str, object], ...]], tuple[Problem, ...]]:
-    from sysresp.units.transient import encode  # noqa: PLC0415
-
     encoded = {}
     problems = {}
     for unit in desired.units.values():
-        if unit.name.endswith(TRIGGERS):
-            kind = unit.name.rpartition(".")[2]
-            what = f"a transient service cannot have a .{kind}: it would have to exist without running"
-            fix = "use --runtime: such units are files in /run, and gone at reboot as well"
-            problems[unit.service, what] = Problem(unit.origin, f"services.{unit.service}", what, fix)
-        elif unit.name in units:
-            properties, reasons = encode(unit, desired.files[unit.file])
-            encoded[unit.name] = tuple(properties)
-            for reason in reasons:
-                found = Problem(unit.origin, f"services.{unit.service}", reason, "use --runtime")
-                problems[unit.service, reason] = found
+        if unit.name not in units and not unit.name.endswith(TRIGGERS):
+            continue  # the slice and the target, and services that are not enabled
+        properties, reasons = encode(unit, desired.files[unit.file])
+        encoded[unit.name] = tuple(properties)
+        for reason in reasons:
+            problems[unit.service, reason] = Problem(unit.origin, f"services.{unit.service}", reason)
     return encoded, tuple(sorted(problems.values()))
 
 
