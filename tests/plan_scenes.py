@@ -85,7 +85,7 @@ def desired_of(
         files[file] = UnitFile(
             file,
             f"[Unit]\nDescription=about {entry.description}\nPartOf={target}\n{requires}"
-            f"[Service]\nType={kind}\nExecStart=/bin/{service} {entry.version}\nExecReload=/bin/kill $MAINPID\n"
+            f"[Service]\nType={kind}\nExecStart=/bin/{service} {entry.version}\nExecReload=/bin/hup\n"
             f"{mark}Service={service}\nConfigDigest={entry.config}\n",
             origin,
             service,
