@@ -75,6 +75,7 @@ class Sandbox:
         self._keeper: subprocess.Popen[bytes] | None = None
         self._version = 0
         self.pid = 0  # of the sandbox's PID 1, as the caller sees it
+        self.keeper_pid = 0
 
     def __enter__(self) -> Sandbox:
         _require_rights()
@@ -94,6 +95,7 @@ class Sandbox:
             cwd="/",
             env={"PATH": _PATH},
         )
+        self.keeper_pid = self._keeper.pid
         try:
             self._wait_for_boot(self._keeper)
         except BaseException:
@@ -232,7 +234,9 @@ class Sandbox:
         """Give the caller's terminal to a shell inside, and return its exit status."""
         shell = next((s for s in ("/bin/bash", "/bin/sh") if self.path(s).exists()), "/bin/sh")
         # The caller's terminal is unknown in there: script(1) makes one that is known, for job control.
-        words = ["script", "-q", "-c", shell, "/dev/null"] if self.path("/usr/bin/script").exists() else [shell]
+        words = (
+            ["script", "-q", "-c", shell, "/dev/null"] if self.path("/usr/bin/script").exists() else [shell]
+        )
         env = self._environment(None, {"TERM": os.environ.get("TERM", "dumb")})
         return subprocess.run(self._entering(words, None), env=env, cwd="/", check=False).returncode
 

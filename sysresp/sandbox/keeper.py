@@ -116,7 +116,9 @@ class _Keeper:
         hierarchy.mkdir()
         # Our own mount of the one cgroup2 hierarchy: it need not be mounted on the host (hybrid, or v1 only).
         linux.mount("cgroup2", hierarchy, "cgroup2")
-        ours = next((x[3:] for x in Path("/proc/self/cgroup").read_text().splitlines() if x.startswith("0::")), "/")
+        ours = next(
+            (x[3:] for x in Path("/proc/self/cgroup").read_text().splitlines() if x.startswith("0::")), "/"
+        )
         base = hierarchy if ".." in ours else hierarchy / ours.lstrip("/")
         remove_stale(base)
         self.cgroup = base / cgroup_name(os.getpid())

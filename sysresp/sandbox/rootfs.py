@@ -138,7 +138,9 @@ def _make_kernel_views(new: Path) -> None:
     linux.mount("proc", new / "proc", "proc", quiet)
     linux.bind(new / "proc/sys", new / "proc/sys", read_only=True)
     linux.bind(new / "proc/sys/net", new / "proc/sys/net")
-    linux.mount("", new / "proc/sys/net", "", linux.MS_BIND | linux.MS_REMOUNT)  # its own, so it may be written
+    linux.mount(
+        "", new / "proc/sys/net", "", linux.MS_BIND | linux.MS_REMOUNT
+    )  # its own, so it may be written
     if (new / "proc/sysrq-trigger").exists():
         linux.bind(new / "proc/sysrq-trigger", new / "proc/sysrq-trigger", read_only=True)
     linux.mount("sysfs", new / "sys", "sysfs", quiet | linux.MS_RDONLY)

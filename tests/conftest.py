@@ -1,0 +1,86 @@
+"""What every test shares: hypothesis profiles, capability checks, and that no child process is left.
+
+Tests marked `live` boot a real systemd and so need root and namespaces; those marked `trixie` also need the
+root file system that `packaging/dev root trixie` makes (SYSRESP_TRIXIE_ROOT names another). Where that is
+missing they are skipped with the reason, and the summary counts them: a run that skipped is no full run.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("dev", print_blob=True)
+hypothesis.settings.register_profile("ci", print_blob=True, deadline=None, derandomize=False)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+CACHE = Path("/var/cache/sysresp-dev")
+of_session: set[int] = set()  # processes that session fixtures started and will end
+_skipped: dict[str, int] = {}
+
+
+@functools.cache
+def no_live_reason() -> str:
+    """Say why a systemd cannot be booted here; "" if it can."""
+    if os.geteuid() != 0:
+        return "only root may boot a systemd"
+    unshare = shutil.which("unshare")
+    if unshare is None or shutil.which("nsenter") is None:
+        return "util-linux is missing"
+    words = [unshare, "--mount", "--pid", "--ipc", "--uts", "--net", "--cgroup", "--fork", "true"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return f"namespaces are refused: {done.stderr.strip()}" if done.returncode else ""
+
+
+@functools.cache
+def trixie_root() -> Path | None:
+    """Return a Debian 13 root file system, the newest if there are several."""
+    if named := os.environ.get("SYSRESP_TRIXIE_ROOT"):
+        return Path(named)
+    roots = [p for p in CACHE.glob("trixie-*") if p.suffix != ".part" and p.is_dir()]
+    return max(roots, key=lambda p: p.stat().st_mtime, default=None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run, and count it."""
+    reason = ""
+    if item.get_closest_marker("live"):
+        reason = no_live_reason()
+    if not reason and item.get_closest_marker("trixie") and trixie_root() is None:
+        reason = "no Debian 13 root file system: run packaging/dev root trixie"
+    if reason:
+        _skipped[reason] = _skipped.get(reason, 0) + 1
+        pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many tests could not run here."""
+    for reason, count in _skipped.items():
+        terminalreporter.write_line(f"NOT RUN: {count} tests: {reason}", yellow=True)
+
+
+def _children() -> set[int]:
+    return {
+        int(pid)
+        for task in Path("/proc/self/task").iterdir()
+        for pid in (task / "children").read_text().split()
+    }
+
+
+@pytest.fixture(autouse=True)
+def no_child_left() -> Iterator[None]:
+    """Fail the test that leaves a child process behind, running or not waited for."""
+    if not Path("/proc/self/task", str(os.getpid()), "children").exists():
+        yield  # a kernel without CONFIG_PROC_CHILDREN
+        return
+    before = _children()
+    yield
+    left = _children() - before - of_session
+    assert not left, f"processes left behind: {left}"

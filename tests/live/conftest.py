@@ -1,0 +1,167 @@
+"""A booted systemd for each test: `box`, once on this host's copy and once on Debian 13.
+
+`box` is one of two sandboxes that are booted once a session. What a test adds to it (units, state) is stopped
+and removed after the test, whatever its name. `box.project` is a fresh project name for each test.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from sysresp.sandbox.boot import Bind, Sandbox
+from tests.conftest import of_session, trixie_root
+
+TOP = Path(__file__).parent.parent.parent
+USER = "tester"
+UID = 4711
+_STATE = ["/var/lib/sysresp", "/run/sysresp", f"/home/{USER}/.config", f"/home/{USER}/.local"]
+_UNIT_DIRS = ["/etc/systemd/system", "/run/systemd/system", "/etc/sysresp"]
+_ENV = {"PYTHONPATH": str(TOP), "PYTHONPYCACHEPREFIX": "/tmp/pycache"}  # noqa: S108 - the sandbox's own
+_numbers = itertools.count(1)
+
+
+class Box:
+    """A booted systemd, and this checkout's sysresp in it."""
+
+    def __init__(self, sandbox: Sandbox, python: str) -> None:
+        self.sandbox = sandbox
+        self.python = python
+        self.project = ""  # a fresh name for each test
+        self.run = sandbox.run
+        self.path = sandbox.path
+        self.version = sandbox.version
+        self._has_user_manager = False
+        self._units = set(self._loaded())
+        self._files = self._listing()
+
+    def sysresp(
+        self,
+        *args: str,
+        check: bool = False,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 120.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run this checkout's sysresp inside."""
+        if user:
+            self.need_user_manager()
+        return self.run(
+            [self.python, "-m", "sysresp", *args], check=check, user=user, env=env, timeout=timeout
+        )
+
+    def systemctl(
+        self, *args: str, check: bool = True, user: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run systemctl inside; as `user`, that user's own manager is meant."""
+        if user:
+            self.need_user_manager()
+        return self.run(["systemctl", *(["--user"] if user else []), *args], check=check, user=user)
+
+    def show(self, unit: str, name: str, *, user: str | None = None) -> str:
+        """Return one property of a unit, as `systemctl show` prints it."""
+        return self.systemctl("show", "--value", "-p", name, unit, user=user).stdout.strip()
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> str:
+        """Write a file inside, making its parents, and return its path inside."""
+        file = self.path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8", errors="surrogateescape")
+        file.chmod(mode)
+        return path
+
+    def read(self, path: str) -> str:
+        """Read a file inside."""
+        return self.path(path).read_text(encoding="utf-8", errors="surrogateescape")
+
+    def need_user_manager(self) -> None:
+        """Start the service manager of `tester`, once."""
+        if not self._has_user_manager:
+            self.sandbox.start_user_manager(USER)
+            self._has_user_manager = True
+            self._units = set(self._loaded())
+
+    def _loaded(self, user: str | None = None) -> list[str]:
+        words = ["systemctl", *(["--user"] if user else []), "list-units", "--all", "--plain", "--no-legend"]
+        lines = self.run(words, check=True, user=user).stdout.splitlines()
+        return [x.split()[0] for x in lines if x.strip()]
+
+    def _listing(self) -> set[Path]:
+        return {p for d in _UNIT_DIRS for p in self.path(d).rglob("*")}
+
+    def clean(self) -> None:
+        """Stop and remove everything that the test added."""
+        new = sorted(set(self._loaded()) - self._units)
+        if ours := [u for u in new if not u.endswith((".device", ".mount", ".swap"))]:
+            # Failed units and those that end meanwhile are no error of the test's.
+            self.run(["systemctl", "stop", *ours])
+        if self._has_user_manager:
+            self.run(["systemctl", "--user", "stop", f"{self.project}*", "--all"], user=USER)
+        self.run(["rm", "-rf", "--", *_STATE])
+        if added := sorted(self._listing() - self._files, reverse=True):
+            root = self.path("/")
+            self.run(["rm", "-rf", "--", *(f"/{p.relative_to(root)}" for p in added)], check=True)
+        if added or new:
+            self.systemctl("daemon-reload")
+            self.systemctl("reset-failed")
+            if self._has_user_manager:
+                self.systemctl("daemon-reload", user=USER)
+
+
+def _furnish(sandbox: Sandbox) -> None:
+    of_session.add(sandbox.keeper_pid)
+    for file, line in (
+        ("passwd", f"{USER}:x:{UID}:{UID}:Test user:/home/{USER}:/bin/sh"),
+        ("group", f"{USER}:x:{UID}:"),
+        ("shadow", f"{USER}:*:19000:0:99999:7:::"),
+    ):
+        with sandbox.path(f"/etc/{file}").open("a") as out:
+            out.write(line + "\n")
+    sandbox.run(["install", "-d", "-o", USER, "-g", USER, f"/home/{USER}"], check=True)
+
+
+@pytest.fixture(scope="session")
+def sandbox252() -> Iterator[Sandbox]:
+    """This host's own systemd (252 on Debian 12), over a copy of its files."""
+    binds = [
+        Bind(path, path) for path in dict.fromkeys((str(TOP), sys.prefix)) if Path(path) != Path("/usr")
+    ]
+    with Sandbox(binds=binds, env=_ENV) as sandbox:
+        _furnish(sandbox)
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def sandbox257() -> Iterator[Sandbox]:
+    """Debian 13's systemd (257), with the distribution's Python packages."""
+    root = trixie_root()
+    assert root is not None
+    with Sandbox(root, binds=[Bind(str(TOP), str(TOP))], env=_ENV, hostname="trixie") as sandbox:
+        _furnish(sandbox)
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def host_box(sandbox252: Sandbox) -> Box:
+    """The box of this host, for the whole session; tests ask for `box`."""
+    return Box(sandbox252, sys.executable)
+
+
+@pytest.fixture(scope="session")
+def trixie_box(sandbox257: Sandbox) -> Box:
+    """The box of Debian 13, for the whole session; tests ask for `box`."""
+    return Box(sandbox257, "/usr/bin/python3")
+
+
+@pytest.fixture(params=["host", pytest.param("trixie", marks=pytest.mark.trixie)])
+def box(request: pytest.FixtureRequest) -> Iterator[Box]:
+    """A booted systemd to use at will; cleaned after the test."""
+    found: Box = request.getfixturevalue(f"{request.param}_box")
+    found.project = f"t{next(_numbers)}"
+    yield found
+    found.clean()
