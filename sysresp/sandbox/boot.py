@@ -1,12 +1,12 @@
 """A booted, throwaway copy of this host (or of another root file system), and running programs in it.
 
-Owns the caller's side: `Sandbox` starts a keeper (sysresp.sandbox.keeper), waits until systemd has booted, and
-enters the namespaces for each command. Inside, every path of the host's own disks is there and writable, but
-nothing written survives; /tmp, /run, /proc, /dev are its own, there is no network but the loopback, and only
-what basic.target needs is started.
+Owns the caller's side: `Sandbox` starts a keeper (sysresp.sandbox.keeper), waits until systemd has booted,
+and enters the namespaces for each command. Inside, every path of the host's own disks is there and writable,
+but nothing written survives; /tmp, /run, /proc, /dev are its own, there is no network but the loopback, and
+only what basic.target needs is started.
 
-Rule: the caller never holds anything that needs cleaning up. The keeper does, and it acts when our end of its
-pipe closes, by `close` or by our death.
+Rule: the caller never holds anything that needs cleaning up. The keeper does, and it acts when our end of
+its pipe closes, by `close` or by our death.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _KEEPER = "import sys; sys.path.insert(0, sys.argv[1]); from sysresp.sandbox.kee
 _JOIN = 'echo 0 >"$1" || exit 125; shift; exec "$@"'
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CLOSE_SEC = 20.0  # tearing down takes 0.1 s; more means a stuck kernel
+_LAST_WORDS_SEC = 5.0  # for what Ctrl-C stops
 _CONSOLE_LINES = 30
 
 
@@ -164,7 +165,7 @@ class Sandbox:
             self._version = int(self.run(["systemctl", "--version"], check=True).stdout.split()[1])
         return self._version
 
-    def _entering(self, argv: Sequence[str], user: User | None) -> list[str]:
+    def _entering(self, argv: Sequence[str], user: User | None, directory: str = "/") -> list[str]:
         nsenter = shutil.which("nsenter", path=_PATH)
         if nsenter is None:
             raise SysrespError("cannot enter the sandbox: no nsenter", hint="install util-linux")
@@ -173,6 +174,8 @@ class Sandbox:
         words += ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"]
         if user is not None:
             words += ["setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--init-groups", "--"]
+        if directory != "/":
+            words += ["env", f"--chdir={directory}"]
         return [*words, *argv]
 
     def _environment(self, user: User | None, env: Mapping[str, str] | None) -> dict[str, str]:
@@ -195,17 +198,18 @@ class Sandbox:
         user: str | None = None,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
-        timeout: float = 120.0,
+        timeout: float | None = 120.0,
         capture: bool = True,
+        directory: str = "/",
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program inside, in /, and wait for it; with `check`, a failure raises CommandFailed.
+        """Run a program inside and wait for it; with `check`, a failure raises CommandFailed.
 
         After `timeout` seconds it is killed and subprocess.TimeoutExpired raised. `capture=False` leaves it
-        our standard output and error.
+        our standard output and error, and so our terminal: Ctrl-C reaches it, and it may have a last word.
         """
         who = self.user(user) if user else None
         process = subprocess.Popen(
-            self._entering(argv, who),
+            self._entering(argv, who, directory),
             stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
             stdout=subprocess.PIPE if capture else None,
             stderr=subprocess.PIPE if capture else None,
@@ -219,16 +223,30 @@ class Sandbox:
         with process:
             try:
                 out, err = process.communicate(input, timeout)
-            except BaseException:
+            except BaseException as error:
                 if capture:
                     with suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
+                elif isinstance(error, KeyboardInterrupt):
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(_LAST_WORDS_SEC)
                 process.kill()
                 raise
         done = subprocess.CompletedProcess(list(argv), process.returncode, out or "", err or "")
         if check and done.returncode != 0:
             raise CommandFailed(done)
         return done
+
+    @property
+    def entry(self) -> str:
+        """The command with which root on this host enters the sandbox."""
+        return f"nsenter --target {self.pid} --mount --uts --ipc --net --pid --cgroup"
+
+    def wait(self) -> None:
+        """Wait until the sandbox ends by itself (poweroff inside), or until Ctrl-C."""
+        if self._keeper is not None:
+            with suppress(KeyboardInterrupt):
+                self._keeper.wait()
 
     def shell(self) -> int:
         """Give the caller's terminal to a shell inside, and return its exit status."""

@@ -1,14 +1,14 @@
 """The keeper: the process that builds, boots and always removes one sandbox.
 
 Owns everything of a sandbox that could outlive its caller: the namespaces, the cgroup, the mounts. It is a
-process of its own (`python -I -S`, standard library only) in its own session, so neither Ctrl-C nor a kill of
-the caller reaches it. Its standard input is a pipe that the caller holds open: end of file, for whatever
-reason, means tear down. Its standard output says, one JSON object a line: {"pid": N}, then {"ready": true} or
-{"error": TEXT, "console": TEXT}.
+process of its own (`python -I -S`, standard library only) in its own session, so that neither Ctrl-C nor a
+kill of the caller reaches it. Its standard input is a pipe that the caller holds open: end of file, for
+whatever reason, means tear down. Its standard output says, one JSON object a line: {"pid": N}, then
+{"ready": true} or {"error": TEXT, "console": TEXT}.
 
 Rule: what can outlive even a SIGKILL of the keeper must be found by the next one. Processes cannot (PID 1 of
-the sandbox dies with the keeper, and its PID namespace with it), mounts and files cannot (they are on a tmpfs
-in a mount namespace), so only the empty cgroup can: its name carries the keeper's pid and start time.
+the sandbox dies with the keeper, and its PID namespace with it); mounts and files cannot (they are on a
+tmpfs in a mount namespace); so only the empty cgroup can: its name carries the keeper's pid and start time.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from typing import Any
 from sysresp.sandbox import linux
 from sysresp.sandbox.rootfs import TARGET, Bind, build
 
-_STAGE = Path("/dev/shm")  # noqa: S108 - covered by a tmpfs of our own, in our own mount namespace
+_STAGE = Path("/dev/shm")  # covered by a tmpfs of our own, in our own mount namespace
 _SYSTEMD = ("usr/lib/systemd/systemd", "lib/systemd/systemd")
 _CONSOLE_KEPT = 32_768  # bytes; what a failed boot shows
 _REMOVE_TRIES = 500  # of 10 ms each, until the kernel lets go of the cgroup
 
 # Capabilities whose effect is not bound to a namespace: SYS_MODULE, SYS_RAWIO, SYS_TIME, AUDIT_CONTROL,
-# MAC_OVERRIDE, MAC_ADMIN, SYSLOG, WAKE_ALARM, BLOCK_SUSPEND, AUDIT_READ (capabilities(7)); nspawn drops them too.
+# MAC_OVERRIDE, MAC_ADMIN, SYSLOG, WAKE_ALARM, BLOCK_SUSPEND, AUDIT_READ (capabilities(7)).
 _DROPPED = (16, 17, 25, 30, 32, 33, 34, 35, 36, 37)
 _ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07\x1b]*(\x07|\x1b\\)|[()].|[=>78cM])")
 
@@ -114,7 +114,7 @@ class _Keeper:
         linux.mount("tmpfs", _STAGE, "tmpfs", linux.MS_NOSUID, "mode=700")
         hierarchy = _STAGE / "cgroup"
         hierarchy.mkdir()
-        # Our own mount of the one cgroup2 hierarchy: it need not be mounted on the host (hybrid, or v1 only).
+        # Our own mount of the one cgroup2 hierarchy: the host need not have it mounted (v1 only).
         linux.mount("cgroup2", hierarchy, "cgroup2")
         ours = next(
             (x[3:] for x in Path("/proc/self/cgroup").read_text().splitlines() if x.startswith("0::")), "/"
@@ -136,7 +136,7 @@ class _Keeper:
                 os.close(theirs)
                 if os.read(ours, 1):  # else the keeper died before the line above took effect
                     self.become_systemd()
-            except BaseException as error:  # noqa: BLE001 - this is a forked child: it must end here
+            except BaseException as error:  # this is a forked child: it must end here
                 self.tell(error=f"{error}", console="")
             os._exit(1)
         os.close(ours)
@@ -146,6 +146,10 @@ class _Keeper:
 
     def become_systemd(self) -> None:
         """Enter the other namespaces, build the root, and execute systemd. Never returns."""
+        lower = Path(self.order["root"])
+        systemd = next((name for name in _SYSTEMD if (lower / name).is_file()), None)
+        if systemd is None:
+            raise FileNotFoundError(f"no systemd in {lower}")
         (self.cgroup / "cgroup.procs").write_text("0")
         linux.unshare(
             linux.CLONE_NEWNS
@@ -156,15 +160,12 @@ class _Keeper:
         )
         root = build(
             _STAGE,
-            self.order["root"],
+            str(lower),
             [Bind(*item) for item in self.order["binds"]],
             console=self.console_path,
             notify=str(_STAGE / "notify"),
             hostname=self.order["hostname"],
         )
-        systemd = next((name for name in _SYSTEMD if (root / name).is_file()), None)
-        if systemd is None:
-            raise FileNotFoundError(f"no systemd in {self.order['root']}")
         if self.order["hostname"]:
             socket.sethostname(self.order["hostname"])
         linux.pivot_root(root)
@@ -174,7 +175,7 @@ class _Keeper:
         for number in range(1, signal.NSIG):
             with suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_DFL)
-        # "container" makes systemd leave hardware alone (systemd.io/CONTAINER_INTERFACE); in a container PID 1
+        # "container" makes systemd leave hardware alone (systemd.io/CONTAINER_INTERFACE); in one, PID 1
         # reads its own arguments as the kernel command line.
         environment = {"container": "sysresp", "NOTIFY_SOCKET": "/run/host/notify", "TERM": "dumb"}
         os.execve(f"/{systemd}", [f"/{systemd}", f"--unit={TARGET}", "--log-level=info"], environment)

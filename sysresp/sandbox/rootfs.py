@@ -30,30 +30,31 @@ class Bind(NamedTuple):
 
 
 # File systems that are not data: the sandbox has its own, or none.
-_VIRTUAL = frozenset(
-    "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl hugetlbfs mqueue "
-    "nsfs overlay proc pstore ramfs rootfs rpc_pipefs securityfs squashfs sysfs tmpfs tracefs".split()
-)
-_OWN = ("/proc", "/sys", "/dev", "/run", "/tmp")  # noqa: S108 - names inside the sandbox
+_VIRTUAL = """
+    autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl hugetlbfs mqueue
+    nsfs overlay proc pstore ramfs rootfs rpc_pipefs securityfs squashfs sysfs tmpfs tracefs
+"""
+_OWN = ("/proc", "/sys", "/dev", "/run", "/tmp")
 
 # What the host has enabled below these must not start: only what apply starts should run in there. The links
 # of multi-user.target stay, for the boot does not reach it.
-_BOOT_TARGETS = (
-    "sysinit basic sockets timers paths slices swap local-fs local-fs-pre remote-fs remote-fs-pre network "
-    "network-pre network-online time-sync time-set cryptsetup integritysetup veritysetup nss-lookup "
-    "nss-user-lookup rpcbind"
-).split()
+_BOOT_TARGETS = """
+    sysinit basic sockets timers paths slices swap local-fs local-fs-pre remote-fs remote-fs-pre network
+    network-pre network-online time-sync time-set cryptsetup integritysetup veritysetup nss-lookup
+    nss-user-lookup rpcbind
+"""
 
 # Parts of systemd's own boot that need real hardware, or only cost time in a copy that is thrown away.
-_MASKED = (
-    "systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket systemd-udev-trigger.service "
-    "systemd-udev-settle.service systemd-modules-load.service systemd-sysctl.service systemd-remount-fs.service "
-    "systemd-firstboot.service systemd-machine-id-commit.service ldconfig.service systemd-hwdb-update.service "
-    "systemd-update-done.service systemd-journal-catalog-update.service systemd-update-utmp.service "
-    "systemd-update-utmp-runlevel.service systemd-timesyncd.service systemd-networkd.service "
-    "systemd-networkd.socket systemd-resolved.service systemd-tmpfiles-clean.timer console-getty.service "
-    "systemd-ask-password-wall.path systemd-ask-password-console.path"
-).split()
+_MASKED = """
+    systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket
+    systemd-udev-trigger.service systemd-udev-settle.service systemd-modules-load.service
+    systemd-sysctl.service systemd-remount-fs.service systemd-firstboot.service
+    systemd-machine-id-commit.service ldconfig.service systemd-hwdb-update.service
+    systemd-update-done.service systemd-journal-catalog-update.service systemd-update-utmp.service
+    systemd-update-utmp-runlevel.service systemd-timesyncd.service systemd-networkd.service
+    systemd-networkd.socket systemd-resolved.service systemd-tmpfiles-clean.timer console-getty.service
+    systemd-ask-password-wall.path systemd-ask-password-console.path
+"""
 
 TARGET = "sysresp-sandbox.target"
 _TARGET_TEXT = """\
@@ -70,11 +71,12 @@ _JOURNALD_TEXT = "[Journal]\nStorage=volatile\nForwardToSyslog=no\nForwardToCons
 def host_mounts(mountinfo: str) -> list[str]:
     """Return the mount points below / that hold data of the host, outermost first (proc(5) mountinfo)."""
     found: dict[str, None] = {}
+    virtual = _VIRTUAL.split()
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
         point = left.split()[4].encode().decode("unicode_escape")
         own = any(point == p or point.startswith(p + "/") for p in _OWN)
-        if point != "/" and not own and right.split()[0] not in _VIRTUAL:
+        if point != "/" and not own and right.split()[0] not in virtual:
             found[point] = None
     return sorted(found)
 
@@ -151,12 +153,12 @@ def _make_quiet_boot(new: Path, hostname: str | None) -> None:
     units = new / "run/systemd/system"
     units.mkdir(parents=True)
     (units / TARGET).write_text(_TARGET_TEXT)
-    for name in _MASKED:
+    for name in _MASKED.split():
         (units / name).symlink_to("/dev/null")
     settings = new / "run/systemd/journald.conf.d"
     settings.mkdir()
     (settings / "50-sandbox.conf").write_text(_JOURNALD_TEXT)
-    for target in _BOOT_TARGETS:
+    for target in _BOOT_TARGETS.split():
         for kind in ("wants", "requires"):
             with suppress(FileNotFoundError, NotADirectoryError):
                 shutil.rmtree(new / f"etc/systemd/system/{target}.target.{kind}")

@@ -1,7 +1,7 @@
 """A booted systemd for each test: `box`, once on this host's copy and once on Debian 13.
 
-`box` is one of two sandboxes that are booted once a session. What a test adds to it (units, state) is stopped
-and removed after the test, whatever its name. `box.project` is a fresh project name for each test.
+`box` is one of two sandboxes that are booted once a session. What a test adds to it (units, state) is
+stopped and removed after the test, whatever its name. `box.project` is a fresh name for each test.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ USER = "tester"
 UID = 4711
 _STATE = ["/var/lib/sysresp", "/run/sysresp", f"/home/{USER}/.config", f"/home/{USER}/.local"]
 _UNIT_DIRS = ["/etc/systemd/system", "/run/systemd/system", "/etc/sysresp"]
-_ENV = {"PYTHONPATH": str(TOP), "PYTHONPYCACHEPREFIX": "/tmp/pycache"}  # noqa: S108 - the sandbox's own
+_ENV = {"PYTHONPATH": str(TOP), "PYTHONPYCACHEPREFIX": "/tmp/pycache"}  # the sandbox's own /tmp
 _numbers = itertools.count(1)
 
 
