@@ -231,6 +231,7 @@ class Sandbox:
                     with suppress(subprocess.TimeoutExpired):
                         process.wait(_LAST_WORDS_SEC)
                 process.kill()
+                process.communicate()  # to the end of its output: then what it forked is gone as well
                 raise
         done = subprocess.CompletedProcess(list(argv), process.returncode, out or "", err or "")
         if check and done.returncode != 0:
