@@ -34,7 +34,8 @@ def no_live_reason() -> str:
     unshare = shutil.which("unshare")
     if unshare is None or shutil.which("nsenter") is None:
         return "util-linux is missing"
-    words = [unshare, "--mount", "--pid", "--ipc", "--uts", "--net", "--cgroup", "--fork", "true"]
+    words = [unshare, "--mount", "--propagation=unchanged", "--pid", "--ipc", "--uts", "--net", "--cgroup"]
+    words += ["--fork", "true"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return f"namespaces are refused: {done.stderr.strip()}" if done.returncode else ""
 

@@ -33,6 +33,7 @@ _KEEPER = "import sys; sys.path.insert(0, sys.argv[1]); from sysresp.sandbox.kee
 # Joins the cgroup of the sandbox before entering, so that systemd inside may move us (systemd-run --scope).
 _JOIN = 'echo 0 >"$1" || exit 125; shift; exec "$@"'
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENTER = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root")
 _CLOSE_SEC = 20.0  # tearing down takes 0.1 s; more means a stuck kernel
 _LAST_WORDS_SEC = 5.0  # for what Ctrl-C stops
 _CONSOLE_LINES = 30
@@ -171,7 +172,7 @@ class Sandbox:
             raise SysrespError("cannot enter the sandbox: no nsenter", hint="install util-linux")
         procs = self.path("/sys/fs/cgroup/caller/cgroup.procs")
         words = ["/bin/sh", "-c", _JOIN, "sh", str(procs), nsenter, f"--target={self.pid}"]
-        words += ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"]
+        words += [*_ENTER, "--"]
         if user is not None:
             words += ["setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--init-groups", "--"]
         if directory != "/":
@@ -241,7 +242,7 @@ class Sandbox:
     @property
     def entry(self) -> str:
         """The command with which root on this host enters the sandbox."""
-        return f"nsenter --target {self.pid} --mount --uts --ipc --net --pid --cgroup"
+        return f"nsenter --target {self.pid} {' '.join(_ENTER)}"
 
     def wait(self) -> None:
         """Wait until the sandbox ends by itself (poweroff inside), or until Ctrl-C."""

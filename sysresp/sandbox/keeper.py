@@ -13,6 +13,7 @@ tmpfs in a mount namespace); so only the empty cgroup can: its name carries the 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -73,6 +74,21 @@ def remove_stale(base: Path) -> None:
             remove_cgroup(left)
 
 
+def _make_private() -> None:
+    """Keep every mount that we make to ourselves."""
+    try:
+        linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # In a chroot, / is no mount point. Those below it are all that we will mount on.
+        points = [x.split()[4] for x in Path("/proc/self/mountinfo").read_text().splitlines()]
+        if not any(f"{_STAGE}/".startswith(f"{p}/") for p in points):
+            raise OSError(error.errno, f"nothing is mounted on {_STAGE} or /dev in this chroot") from error
+        for point in points:
+            linux.mount("", point, "", linux.MS_PRIVATE)
+
+
 def _kill_all(top: Path) -> None:
     """Kill what is still in the tree: processes that entered from outside, such as nsenter itself."""
     for directory, _, _ in os.walk(top, topdown=False):
@@ -110,7 +126,7 @@ class _Keeper:
     def prepare(self) -> None:
         """Make the private mounts and the cgroup that the sandbox will live in."""
         linux.unshare(linux.CLONE_NEWNS)
-        linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+        _make_private()
         linux.mount("tmpfs", _STAGE, "tmpfs", linux.MS_NOSUID, "mode=700")
         hierarchy = _STAGE / "cgroup"
         hierarchy.mkdir()
@@ -168,7 +184,13 @@ class _Keeper:
         )
         if self.order["hostname"]:
             socket.sethostname(self.order["hostname"])
-        linux.pivot_root(root)
+        try:
+            linux.pivot_root(root)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            os.chroot(root)  # we are in a chroot ourselves, which is no mount point
+            os.chdir("/")
         for number in _DROPPED:
             linux.drop_from_bounding_set(number)
         os.umask(0o022)

@@ -22,7 +22,12 @@ USER = "tester"
 UID = 4711
 _STATE = ["/var/lib/sysresp", "/run/sysresp", f"/home/{USER}/.config", f"/home/{USER}/.local"]
 _UNIT_DIRS = ["/etc/systemd/system", "/run/systemd/system", "/etc/sysresp"]
-_ENV = {"PYTHONPATH": str(TOP), "PYTHONPYCACHEPREFIX": "/tmp/pycache"}  # the sandbox's own /tmp
+# The checkout and its virtual environment may be where only root can go, such as below /root: the test user
+# sees them here. They are at their own paths, too, for tests that run pytest inside.
+CHECKOUT = "/srv/checkout"
+VENV = "/srv/venv"
+_CHECKOUT_BINDS = [Bind(str(TOP), CHECKOUT), Bind(str(TOP), str(TOP))]
+_ENV = {"PYTHONPATH": CHECKOUT, "PYTHONPYCACHEPREFIX": "/tmp/pycache"}  # the sandbox's own /tmp
 _numbers = itertools.count(1)
 
 
@@ -141,7 +146,7 @@ def sandbox257() -> Iterator[Sandbox]:
     """Debian 13's systemd (257), with the distribution's Python packages."""
     root = trixie_root()
     assert root is not None
-    with Sandbox(root, binds=[Bind(str(TOP), str(TOP))], env=_ENV, hostname="trixie") as sandbox:
+    with Sandbox(root, binds=_CHECKOUT_BINDS, env=_ENV, hostname="trixie") as sandbox:
         _furnish(sandbox)
         yield sandbox
 
@@ -149,7 +154,8 @@ def sandbox257() -> Iterator[Sandbox]:
 @pytest.fixture(scope="session")
 def host_box(sandbox252: Sandbox) -> Box:
     """The box of this host, for the whole session; tests ask for `box`."""
-    return Box(sandbox252, sys.executable)
+    in_venv = sys.prefix != sys.base_prefix
+    return Box(sandbox252, f"{VENV}/bin/{Path(sys.executable).name}" if in_venv else sys.executable)
 
 
 @pytest.fixture(scope="session")

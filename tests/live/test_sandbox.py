@@ -178,9 +178,8 @@ def test_a_boot_that_does_not_end_shows_the_console() -> None:
 
 def test_needs_root() -> None:
     code = (
-        "import os; os.setgid(65534); os.setuid(65534)\n"
-        "from sysresp.errors import SysrespError\nfrom sysresp.sandbox.boot import Sandbox\n"
-        "try:\n    Sandbox().__enter__()\n"
+        "import os\nfrom sysresp.errors import SysrespError\nfrom sysresp.sandbox.boot import Sandbox\n"
+        "os.setgid(65534); os.setuid(65534)\ntry:\n    Sandbox().__enter__()\n"
         "except SysrespError as e:\n    print(int(e.exit), e.message, e.hint)\n"
     )
     words = [sys.executable, "-c", code]
@@ -244,3 +243,8 @@ def test_the_next_keeper_removes_only_what_is_stale(tmp_path: Path) -> None:
         directory.mkdir(parents=True)
     remove_stale(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([alive.name, "sysresp-x-y"])
+
+
+def test_the_test_user_can_import_the_checkout(box: Box) -> None:
+    words = [box.python, "-c", "import sysresp, typer, pystemd; print(sysresp.__file__)"]
+    assert "/srv/checkout" in box.run(words, user=USER, check=True).stdout
