@@ -133,10 +133,8 @@ def _furnish(sandbox: Sandbox) -> None:
 @pytest.fixture(scope="session")
 def sandbox252() -> Iterator[Sandbox]:
     """This host's own systemd (252 on Debian 12), over a copy of its files."""
-    binds = [
-        Bind(path, path) for path in dict.fromkeys((str(TOP), sys.prefix)) if Path(path) != Path("/usr")
-    ]
-    with Sandbox(binds=binds, env=_ENV) as sandbox:
+    binds = [Bind(sys.prefix, VENV), Bind(sys.prefix, sys.prefix)] if sys.prefix != sys.base_prefix else []
+    with Sandbox(binds=[*_CHECKOUT_BINDS, *binds], env=_ENV) as sandbox:
         _furnish(sandbox)
         yield sandbox
 
