@@ -82,7 +82,8 @@ def rehearse(
             sandbox.run(["systemctl", "start", f"{project}.target"])
 
         def run(*words: str) -> int:
-            argv = [sys.executable, "-m", "sysresp", *words]
+            # -P: what lies in the working directory is not ours (python(1)); the user may be in a clone.
+            argv = [sys.executable, "-P", "-m", "sysresp", *words]
             return sandbox.run(argv, directory=directory, input=text, timeout=None, capture=False).returncode
 
         status = run("apply", *(f"--file={name}" for name in names))
