@@ -233,18 +233,35 @@ def test_clean_text_moves_no_cursor(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-5, "0s"), (0, "0s"), (59.9, "59s"), (60, "1min"), (125, "2min 5s"), (660, "11min"), (11_520, "3h 12min"),
-     (86_400 * 5 + 7300, "5d 2h"), (86_400 * 400, "400d")],
-)  # fmt: skip
+    [
+        (-5, "0s"),
+        (0, "0s"),
+        (59.9, "59s"),
+        (60, "1min"),
+        (125, "2min 5s"),
+        (660, "11min"),
+        (11_520, "3h 12min"),
+        (86_400 * 5 + 7300, "5d 2h"),
+        (86_400 * 400, "400d"),
+    ],
+)
 def test_spans(seconds: float, text: str) -> None:
     assert words.span(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0B"), (1023, "1023B"), (1024, "1.0K"), (10_240, "10K"), (1_047_552, "1023K"), (1_048_500, "1.0M"),
-     (5 << 30, "5.0G"), (2**63, "8.0E")],
-)  # fmt: skip
+    [
+        (0, "0B"),
+        (1023, "1023B"),
+        (1024, "1.0K"),
+        (10_240, "10K"),
+        (1_047_552, "1023K"),
+        (1_048_500, "1.0M"),
+        (5 << 30, "5.0G"),
+        (2**63, "8.0E"),
+    ],
+)
 def test_sizes(count: int, text: str) -> None:
     assert words.size(count) == text
 
@@ -254,8 +271,16 @@ def test_sizes_are_short(count: int) -> None:
     assert len(words.size(count)) <= 5
 
 
-@pytest.mark.parametrize(("nanoseconds", "text"), [(0, "0ms"), (12_000_000, "12ms"), (3_400_000_000, "3.4s"),
-                                                   (999_700_000, "1.0s"), (61_000_000_000, "1min 1s")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (0, "0ms"),
+        (12_000_000, "12ms"),
+        (3_400_000_000, "3.4s"),
+        (999_700_000, "1.0s"),
+        (61_000_000_000, "1min 1s"),
+    ],
+)
 def test_cpu_times(nanoseconds: int, text: str) -> None:
     assert words.cpu_time(nanoseconds) == text
 

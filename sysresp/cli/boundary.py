@@ -1,7 +1,7 @@
 """Where every exception ends: a message, an exit status, never a traceback.
 
-Owns the last `except` of the program. Rule: whatever a command raises leaves here as one of the exit statuses
-of `sysresp.errors.Exit`; only SYSRESP_DEBUG=1 shows a traceback, for a report. A reader that went away
+Owns the last `except` of the program. Rule: whatever a command raises leaves here as an exit status of
+`sysresp.errors.Exit`; only SYSRESP_DEBUG=1 shows a traceback, for a report. A reader that went away
 (BrokenPipeError) ends us quietly, with the status that a shell gives to SIGPIPE.
 """
 
@@ -58,12 +58,17 @@ def guarded(call: Callable[[], int]) -> int:
         return Exit.DENIED if error.errno in {errno.EACCES, errno.EPERM} else Exit.FAILED
     except (typer.Exit, typer.Abort):
         raise
-    except Exception as error:  # noqa: BLE001 - the last boundary: anything else is our own bug
+    except Exception as error:  # the last boundary: anything else is our own bug
         if os.environ.get("SYSRESP_DEBUG"):
             raise
         _say(f"bug in sysresp {__version__}: {type(error).__name__}: {error}", REPORT)
         return Exit.FAILED
     return status
+
+
+def usage(message: str, hint: str = "") -> SysrespError:
+    """Return the error of a wrong call."""
+    return SysrespError(message, hint=hint, exit=Exit.USAGE)
 
 
 def show_problems(error: SpecError) -> None:

@@ -1,10 +1,12 @@
 """How problems of the user's file are shown: `path:line: subject: problem`, the line itself, the way out.
 
-Owns their text and JSON form. The first line is in the form that editors and `grep -n` readers jump to. Pure.
+Owns their text and JSON form. The first line has the form that editors and readers of `grep -n` jump to.
+Pure.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from sysresp.cli import table, terminal
@@ -13,11 +15,11 @@ from sysresp.errors import Problem, Severity
 
 def subject(key: str) -> str:
     """Return what a message is about: 'service "web": restart.delay' for "services.web.restart.delay"."""
-    parts = key.split(".", 2)
-    if parts[0] != "services" or len(parts) == 1:
+    found = re.fullmatch(r'services\.("(?:[^"\\]|\\.)*"|[^."]+)(?:\.(.*))?', key, re.DOTALL)
+    if found is None:
         return key
-    rest = parts[2] if len(parts) == 3 else ""
-    return f'service "{parts[1]}":' + (f" {rest}" if rest else "")
+    name, rest = found[1], found[2] or ""
+    return "service " + (name if name.startswith('"') else f'"{name}"') + ":" + (f" {rest}" if rest else "")
 
 
 def text(problem: Problem, *, colour: bool = False) -> str:

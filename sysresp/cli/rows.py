@@ -1,8 +1,8 @@
 """What `status` says about a service: its state in a word, the reason, and whether that is well.
 
-Owns the reading of ActiveState, SubState, Result and companions (a service's socket, timer, path). Pure: facts
-in, rows out; no clock, no D-Bus, no terminal. Rule: the word must be one an administrator would use, and every
-state that is not well has a reason. The words are documented in sysresp(1), STATES, and are part of `--json`.
+Owns the reading of ActiveState, SubState, Result and of companions: socket, timer, path of a service. Pure:
+facts in, rows out; no clock, no D-Bus, no terminal. Rule: the words are those of sysresp(1), STATES; they
+are part of `--json` and only ever added to.
 
 On the path of `sysresp status`: plain classes instead of dataclasses, which cost 10 ms to import.
 """
@@ -87,12 +87,14 @@ class Row:
         "level",
         "listen",
         "memory",
+        "mode",
         "next_run",
         "observed",
         "pid",
         "project",
         "reason",
         "restarts",
+        "scope",
         "since",
         "state",
         "tasks",
@@ -102,6 +104,8 @@ class Row:
     def __init__(self, project: str, observed: Observed) -> None:
         self.project = project
         self.observed = observed
+        self.scope = ""
+        self.mode = ""
         self.state = ""
         self.reason = ""
         self.level = OK
@@ -189,7 +193,7 @@ def _row(project: str, seen: Observed, companions: Sequence[Observed], boot_time
     _judge(row, seen, trigger)
     if row.level in {OK, BUSY}:
         for unit in mine:
-            if unit.start and unit.active != "active" and unit.active != "activating":
+            if unit.start and unit.active not in {"active", "activating"}:
                 word = "missing" if unit.load == "not-found" else unit.active
                 row.set(row.state, BAD, f"but {unit.name} is {word}")
                 break
@@ -235,7 +239,7 @@ def _judge(row: Row, seen: Observed, trigger: str) -> None:
 def _judge_stopped(row: Row, seen: Observed, verdict: str) -> None:
     """Say what an inactive service that nothing will start is."""
     has_run = seen.number("ExecMainCode") or 0
-    if seen.facts.get("ConditionResult") in {False, 0} and seen.number("ConditionTimestamp"):
+    if seen.facts.get("ConditionResult") is False and seen.number("ConditionTimestamp"):
         row.set("skipped", OFF, "a condition of its unit is not met", well=True)
     elif seen.text("Type") == "oneshot" and has_run and not verdict:
         row.set("finished", OK)

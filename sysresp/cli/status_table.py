@@ -1,12 +1,13 @@
 """The forms in which `sysresp status` shows its rows: a table and JSON.
 
-Pure: rows, the present time and a width in, text out. Rule: the JSON keys are documented in sysresp(1), JSON, and
-are only ever added to; the table is for people and may change.
+Pure: rows, the time and a width in, text out. Rule: the JSON keys are documented in sysresp(1), JSON,
+and are only ever added to; the table is for people and may change.
 """
 
 from __future__ import annotations
 
 import time
+
 from sysresp.cli import rows, table, words
 
 TYPE_CHECKING = False  # typing itself costs 5 ms to import
@@ -92,6 +93,8 @@ def _object(row: rows.Row) -> dict[str, object]:
         "service": seen.service,
         "instance": seen.instance or None,
         "unit": seen.name,
+        "scope": row.scope,
+        "mode": row.mode,
         "state": row.state,
         "reason": row.reason or None,
         "well": row.well,

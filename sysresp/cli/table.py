@@ -1,8 +1,8 @@
-"""A table that fits: columns padded to their widest cell, shortened or left out where the terminal is narrow.
+"""A table that fits: columns padded to their widest cell, cut or left out where it is narrow.
 
-Owns the width of text and nothing else: it knows no unit, no colour and no terminal. `rich` could do this for
-40 ms of imports, more than all the rest of `sysresp status`. Rule: no line is ever wider than `width`, whatever
-the cells hold.
+Owns the width of text and nothing else: it knows no unit, no colour and no terminal. `rich` could do this
+for 40 ms of imports, more than all the rest of `sysresp status`. Rule: no line is ever wider than `width`,
+whatever the cells hold.
 """
 
 from __future__ import annotations

@@ -1,0 +1,198 @@
+"""`sysresp status`: from manifests and one bulk question to systemd to a table, in 30 ms.
+
+Owns the gathering: which projects there are, what their units are, what systemd says of them. Works for any
+user, because manifests and unit properties are readable by all (systemd's D-Bus policy). It has a fast path:
+`__main__` calls `fast` before anything else is imported, and only what it does not understand goes to typer.
+Rule: nothing imported here, directly or not, may import typer, click, jinja2, rich, tomllib, dataclasses,
+inspect, logging, pathlib, subprocess or asyncio; a test counts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from sysresp.cli import rows, status_table, terminal
+
+TYPE_CHECKING = False  # typing itself costs 5 ms to import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from sysresp.ports import Files, Manager
+    from sysresp.reconcile.manifest import Manifest
+
+NOT_WELL, UNKNOWN = 3, 4  # errors.Exit, whose import costs 10 ms
+
+
+class Asked:
+    """What the command line asks for."""
+
+    __slots__ = ("all", "colour", "json", "names", "project", "user")
+
+    def __init__(
+        self,
+        names: Sequence[str] = (),
+        *,
+        all: bool = False,
+        json: bool = False,
+        user: bool = False,
+        project: str = "",
+    ) -> None:
+        self.names = tuple(names)
+        self.all = all
+        self.json = json
+        self.user = user
+        self.project = project
+        self.colour = True
+
+
+def parse(arguments: Sequence[str]) -> Asked | None:
+    """Return what these arguments of `status` ask for, None for anything that typer must look at."""
+    asked = Asked()
+    names = []
+    rest = iter(arguments)
+    for word in rest:
+        if word in {"--all", "-a"}:
+            asked.all = True
+        elif word == "--json":
+            asked.json = True
+        elif word == "--user":
+            asked.user = True
+        elif word == "--no-color":
+            asked.colour = False
+        elif word == "--project":
+            asked.project = next(rest, "")
+            if not asked.project:
+                return None
+        elif word.startswith("-") or not word:
+            return None
+        else:
+            names.append(word)
+    asked.names = tuple(names)
+    return asked
+
+
+def fast(argv: Sequence[str]) -> int | None:
+    """Serve `sysresp status` with simple options; None if this is something else."""
+    if len(argv) < 2 or argv[1] != "status" or "_SYSRESP_COMPLETE" in os.environ:
+        return None
+    asked = parse(argv[2:])
+    if asked is None:
+        return None
+    try:
+        status = run(asked)
+        sys.stdout.flush()
+    except BaseException:  # boundary imports what a good run must not pay for
+        from sysresp.cli import boundary  # noqa: PLC0415
+
+        return boundary.guarded(_raise_again(sys.exc_info()[1]))
+    return status
+
+
+def _raise_again(error: BaseException | None) -> Callable[[], int]:
+    def call() -> int:
+        assert error is not None
+        raise error
+
+    return call
+
+
+def run(asked: Asked) -> int:
+    """Print the status, and return the exit status."""
+    from sysresp.systemd.files import RealFiles  # noqa: PLC0415 - as late as possible
+    from sysresp.systemd.manager import SystemManager  # noqa: PLC0415
+
+    files = RealFiles()
+    manager = SystemManager(user=asked.user)
+    boot_time = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    found = [row for one in manifests(files, asked, os.environ) for row in look(one, manager, boot_time)]
+    chosen, unknown = choose(found, asked.names)
+    out = sys.stdout
+    if asked.json:
+        import json  # noqa: PLC0415
+
+        out.write(json.dumps(status_table.as_objects(chosen), indent=2) + "\n")
+    elif chosen:
+        shown = chosen if asked.all else rows.fold(chosen, frozenset(asked.names))
+        out.write(
+            status_table.render(
+                shown,
+                time.time(),
+                terminal.width(out),
+                colour=terminal.has_colour(out, wanted=asked.colour),
+                mark=terminal.cut_mark(out),
+                project=len({row.project for row in chosen}) > 1,
+            )
+        )
+    elif not unknown:
+        where = "of yours " if asked.user else ""
+        sys.stderr.write(
+            f"no services {where}here: apply a file first, such as: sysresp apply services.toml\n"
+        )
+    for line in unknown:
+        sys.stderr.write(line + "\n")
+    if unknown:
+        return UNKNOWN
+    return 0 if all(row.well for row in chosen) else NOT_WELL
+
+
+def manifests(files: Files, asked: Asked, env: Mapping[str, str]) -> list[Manifest]:
+    """Return the manifests of all projects that were asked for, persistent ones first."""
+    from sysresp.reconcile import layout, manifest  # noqa: PLC0415
+
+    scope = "user" if asked.user else "system"
+    found = [one for where in layout.state_dirs(scope, env) for one in manifest.all_manifests(files, where)]
+    return [one for one in found if asked.project in {"", one.project}]
+
+
+def look(manifest: Manifest, manager: Manager, boot_time: float) -> list[rows.Row]:
+    """Return the rows of one project: one question for all units, then few properties where they matter."""
+    owned = [unit for unit in manifest.units if unit.service]
+    states = {state.name: state for state in manager.units_by_name([unit.name for unit in owned])}
+    seen = []
+    for unit in owned:
+        one = rows.Observed(unit.name, unit.service, unit.instance, unit.start, unit.main)
+        state = states.get(unit.name)
+        if state is not None:
+            one.load, one.active, one.sub = state.load_state, state.active_state, state.sub_state
+            one.job = state.job_type if state.job_id else ""
+        facts: dict[str, object] = {}
+        for interface, names in rows.wanted_facts(one):
+            facts.update(manager.properties(unit.name, interface, names))
+        one.facts = facts
+        seen.append(one)
+    found = rows.rows(manifest.project, seen, boot_time)
+    for row in found:
+        row.scope, row.mode = manifest.scope, manifest.mode
+    return found
+
+
+def choose(found: Sequence[rows.Row], names: Iterable[str]) -> tuple[list[rows.Row], list[str]]:
+    """Return the rows that the names mean, in the order of the manifests; a message for each bad name."""
+    names = tuple(names)
+    if not names:
+        return list(found), []
+    wanted: set[int] = set()
+    unknown = []
+    for name in names:
+        project, slash, short = name.rpartition("/")
+        hits = [
+            row
+            for row in found
+            if (not slash or row.project == project)
+            and short in {row.observed.service, row.name, row.observed.name}
+        ]
+        if not hits:
+            unknown.append(_unknown(name, found))
+        wanted.update(id(row) for row in hits)
+    return [row for row in found if id(row) in wanted], unknown
+
+
+def _unknown(name: str, found: Sequence[rows.Row]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only where there is an error
+
+    known = sorted({row.observed.service for row in found} | {row.name for row in found})
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known[:20])}" if known else ""
+    return f'sysresp: there is no service "{name}"' + (f"\n  fix: {hint}" if hint else "")
