@@ -35,9 +35,11 @@ FILES = typer.Argument(
 )
 FILE = typer.Option(None, "--file", "-f", metavar="FILE", help="The same as FILE.", show_default=False)
 NAMES = typer.Argument(
-    None, metavar="[NAME]...", help="Services: 'web', 'web@2' or 'shop/web'.", show_default=False
+    None, metavar="[NAME]...", help="Services, such as 'web', or one instance: 'web@2'.", show_default=False
 )
-SOME_NAMES = typer.Argument(..., metavar="NAME...", help="Services: 'web', 'web@2' or 'shop/web'.")
+SOME_NAMES = typer.Argument(
+    ..., metavar="NAME...", help="Services, such as 'web', or one instance: 'web@2'."
+)
 PROJECT = typer.Option(
     "", "--project", metavar="NAME", help="The project, instead of the file's.", show_default=False
 )
@@ -277,13 +279,14 @@ def logs(
 def rehearse(
     files: list[str] = FILES,
     file: list[str] = FILE,
-    keep: bool = typer.Option(False, "--keep", help="Leave the copy running, and say how to look around."),
+    project: str = PROJECT,
+    keep: bool = typer.Option(False, "--keep", help="Keep the copy until Ctrl-C, and say how to enter it."),
     shell: bool = typer.Option(False, "--shell", help="Open a shell in the copy before it is torn down."),
 ) -> int:
     """Apply a file in a throwaway booted copy of this host, show the outcome, tear it down."""
     from sysresp.cli import rehearsal
 
-    return rehearsal.run(_all(files, file), keep=keep, shell=shell)
+    return rehearsal.run(_all(files, file), project=project, keep=keep, shell=shell)
 
 
 @app.command()

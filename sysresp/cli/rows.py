@@ -272,7 +272,7 @@ def fold(all_rows: Iterable[Row], keep: frozenset[str] = frozenset()) -> list[Ro
     out: list[Row] = []
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in all_rows:
-        if not row.observed.instance or row.name in keep or f"{row.project}/{row.name}" in keep:
+        if not row.observed.instance or row.name in keep:
             out.append(row)
             continue
         group = groups.setdefault((row.project, row.observed.service), [])

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sysresp.ports import Files, Manager
-    from sysresp.reconcile.manifest import Manifest
+    from sysresp.reconcile.manifest import Manifest, ManifestUnit
 
-NOT_WELL, UNKNOWN = 3, 4  # errors.Exit, whose import costs 10 ms
+NOT_WELL = 3  # errors.Exit, whose import costs 10 ms
 
 
 class Asked:
@@ -103,11 +103,19 @@ def run(asked: Asked) -> int:
     from sysresp.systemd.files import RealFiles  # noqa: PLC0415 - as late as possible
     from sysresp.systemd.manager import SystemManager  # noqa: PLC0415
 
-    files = RealFiles()
-    manager = SystemManager(user=asked.user)
+    return show(asked, RealFiles(), SystemManager(user=asked.user))
+
+
+def show(asked: Asked, files: Files, manager: Manager) -> int:
+    """Print the status of what these ports see, and return the exit status."""
+    from sysresp.reconcile.names import select  # noqa: PLC0415
+
     boot_time = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
-    found = [row for one in manifests(files, asked, os.environ) for row in look(one, manager, boot_time)]
-    chosen, unknown = choose(found, asked.names)
+    chosen = [
+        row
+        for manifest, units in select(manifests(files, asked, os.environ), asked.names)
+        for row in look(manifest, units, manager, boot_time)
+    ]
     out = sys.stdout
     if asked.json:
         import json  # noqa: PLC0415
@@ -122,18 +130,11 @@ def run(asked: Asked) -> int:
                 terminal.width(out),
                 colour=terminal.has_colour(out, wanted=asked.colour),
                 mark=terminal.cut_mark(out),
-                project=len({row.project for row in chosen}) > 1,
             )
         )
-    elif not unknown:
-        where = "of yours " if asked.user else ""
-        sys.stderr.write(
-            f"no services {where}here: apply a file first, such as: sysresp apply services.toml\n"
-        )
-    for line in unknown:
-        sys.stderr.write(line + "\n")
-    if unknown:
-        return UNKNOWN
+    else:
+        whose = "you have no services here" if asked.user else "there are no services here"
+        sys.stderr.write(f"{whose}: apply a file first, such as: sysresp apply services.toml\n")
     return 0 if all(row.well for row in chosen) else NOT_WELL
 
 
@@ -146,9 +147,11 @@ def manifests(files: Files, asked: Asked, env: Mapping[str, str]) -> list[Manife
     return [one for one in found if asked.project in {"", one.project}]
 
 
-def look(manifest: Manifest, manager: Manager, boot_time: float) -> list[rows.Row]:
+def look(
+    manifest: Manifest, units: Iterable[ManifestUnit], manager: Manager, boot_time: float
+) -> list[rows.Row]:
     """Return the rows of one project: one question for all units, then few properties where they matter."""
-    owned = [unit for unit in manifest.units if unit.service]
+    owned = [unit for unit in units if unit.service]
     states = {state.name: state for state in manager.units_by_name([unit.name for unit in owned])}
     seen = []
     for unit in owned:
@@ -166,33 +169,3 @@ def look(manifest: Manifest, manager: Manager, boot_time: float) -> list[rows.Ro
     for row in found:
         row.scope, row.mode = manifest.scope, manifest.mode
     return found
-
-
-def choose(found: Sequence[rows.Row], names: Iterable[str]) -> tuple[list[rows.Row], list[str]]:
-    """Return the rows that the names mean, in the order of the manifests; a message for each bad name."""
-    names = tuple(names)
-    if not names:
-        return list(found), []
-    wanted: set[int] = set()
-    unknown = []
-    for name in names:
-        project, slash, short = name.rpartition("/")
-        hits = [
-            row
-            for row in found
-            if (not slash or row.project == project)
-            and short in {row.observed.service, row.name, row.observed.name}
-        ]
-        if not hits:
-            unknown.append(_unknown(name, found))
-        wanted.update(id(row) for row in hits)
-    return [row for row in found if id(row) in wanted], unknown
-
-
-def _unknown(name: str, found: Sequence[rows.Row]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only where there is an error
-
-    known = sorted({row.observed.service for row in found} | {row.name for row in found})
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known[:20])}" if known else ""
-    return f'sysresp: there is no service "{name}"' + (f"\n  fix: {hint}" if hint else "")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COLUMNS = (
+    table.Column("PROJECT", floor=6),
     table.Column("SERVICE", floor=10),
     table.Column("STATE", floor=14),
     table.Column("SINCE", drop=2),
@@ -25,25 +26,21 @@ COLUMNS = (
     table.Column("TASKS", drop=7, right=True),
     table.Column("LISTENING / NEXT RUN", drop=1, floor=12),
 )
+STATE = 2
 _COLOURS = {rows.OK: "32", rows.BUSY: "33", rows.OFF: "2", rows.BAD: "31"}
 
 
 def render(
-    shown: Sequence[rows.Row],
-    now: float,
-    width: int | None,
-    *,
-    colour: bool,
-    mark: str = "…",
-    project: bool = False,
+    shown: Sequence[rows.Row], now: float, width: int | None, *, colour: bool, mark: str = "…"
 ) -> str:
-    """Return the table; `project`: names are written "shop/web"."""
-    cells = [_cells(row, now, project) for row in shown]
+    """Return the table; the project is shown only where there are several."""
+    several = len({row.project for row in shown}) > 1
+    cells = [_cells(row, now, several) for row in shown]
 
     def paint(row: int, column: int, text: str) -> str:
         if row < 0:
             return f"\033[1m{text}\033[0m"
-        return f"\033[{_COLOURS[shown[row].level]}m{text}\033[0m" if column == 1 else text
+        return f"\033[{_COLOURS[shown[row].level]}m{text}\033[0m" if column == STATE else text
 
     out = (
         table.lines(COLUMNS, cells, width, mark, paint)
@@ -53,13 +50,14 @@ def render(
     return "\n".join(out) + "\n"
 
 
-def _cells(row: rows.Row, now: float, project: bool) -> tuple[str, ...]:
+def _cells(row: rows.Row, now: float, several: bool) -> tuple[str, ...]:
     running = row.observed.active in {"active", "activating", "deactivating", "reloading"}
     state = f"{row.state} {row.count}" if row.count else row.state
     if row.reason:
         state += f": {row.reason}"
     return (
-        f"{row.project}/{row.name}" if project else row.name,
+        row.project if several else "",
+        row.name,
         state,
         words.span(now - row.since) if row.since else "",
         str(row.pid) if row.pid else "",
