@@ -1,8 +1,8 @@
 """From the user's files to what should be on the host: read, parse, ask the host, render.
 
-Owns the order of these, and `Source`, what the command line says about it. All problems of all stages come out
-together, sorted by line; only an error of the file itself keeps the later stages from running. Reads the host,
-never changes it.
+Owns the order of these, and `Source`, what the command line says about it. All problems of all stages come
+out together, sorted by line; only an error of the file itself keeps the later stages from running. Reads the
+host, never changes it.
 """
 
 from __future__ import annotations
@@ -56,22 +56,26 @@ class Wanted(NamedTuple):
 
 
 def build(source: Source, manager: Manager | None = None) -> Built:
-    """Read and render; `manager` is asked for the version of systemd if the source does not say it."""
+    """Read and render; `manager` is asked for the version of systemd if the source does not say it.
+
+    Without a manager nothing will be applied, and files that the caller may not read are passed over.
+    """
     files = sources.find(source.files)
     layers = sources.read(files, project=source.project)
     parsed = parse(layers, scope=source.scope)
     if parsed.spec is None:
         return Built(tuple(files), None, None, parsed.problems)
     spec = parsed.spec
+    release = source.systemd_version or version(source.scope, manager)
     rendered = render(
         spec,
-        version=source.systemd_version or version(source.scope, manager),
+        version=release,
         scope=source.scope,
         prober=prober(layout.paths(source.scope, source.mode, os.environ).prober),
         template_dirs=TEMPLATE_DIRS,
-        digests=answers.digests(spec),
+        digests=answers.digests(spec, exact=manager is not None),
     )
-    found = {*parsed.problems, *answers.problems(spec), *rendered.problems}
+    found = {*parsed.problems, *answers.problems(spec, release), *rendered.problems}
     return Built(tuple(files), spec, rendered.desired, tuple(quoted(sorted(found), layers)))
 
 

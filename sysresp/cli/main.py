@@ -196,13 +196,20 @@ def down(
     names: list[str] = NAMES,
     project: str = OF_PROJECT,
     user: bool = USER,
+    runtime: bool = typer.Option(False, "--runtime", help="Only a project that is applied in this mode."),
+    transient: bool = typer.Option(
+        False, "--transient", help="Only a project that is applied in this mode."
+    ),
     json: bool = JSON,
     no_color: bool = NO_COLOR,
 ) -> int:
     """Stop services and remove their units: all of a project, or those named."""
     from sysresp.cli import change
 
-    return change.down(names or [], project=project, scope=_scope(user), as_json=json, colour=not no_color)
+    modes = [_mode(runtime, transient)] if runtime or transient else []
+    return change.down(
+        names or [], project=project, scope=_scope(user), modes=modes, as_json=json, colour=not no_color
+    )
 
 
 @app.command()

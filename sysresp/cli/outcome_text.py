@@ -41,8 +41,10 @@ def summary(plan: Plan, outcome: Outcome, unchanged: int, seconds: float) -> str
     parts = parts or ["nothing to do"]
     parts += [f"{len(plan.keeps)} kept as they are"] if plan.keeps else []
     parts += [f"{unchanged} unchanged"] if unchanged else []
-    return f"{plan.project}: {', '.join(parts)} ({seconds:.1f}s)" if seconds < 60 else (
-        f"{plan.project}: {', '.join(parts)} ({span(seconds)})"
+    return (
+        f"{plan.project}: {', '.join(parts)} ({seconds:.1f}s)"
+        if seconds < 60
+        else (f"{plan.project}: {', '.join(parts)} ({span(seconds)})")
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sysresp.cli import build, problems, sources, terminal
 from sysresp.cli.words import plural
-from sysresp.errors import Exit, Severity
+from sysresp.errors import Exit
 from sysresp.spec.parse import merged
 from sysresp.units.desired import Desired
 
@@ -64,7 +64,7 @@ def render(source: build.Source, *, output: str) -> int:
         where = top / link
         where.parent.mkdir(parents=True, exist_ok=True)
         where.unlink(missing_ok=True)
-        # Relative, so that the directory can be moved; apply makes absolute ones, as `systemctl enable` does.
+        # Relative, so that the directory can be moved; apply makes absolute ones, as systemctl does.
         where.symlink_to(Path(*[".."] * (len(Path(link).parts) - 1), name))
     print(f"{output}: {plural(len(desired.files), 'unit file')}, {plural(len(desired.links), 'link')}")
     return Exit.OK
@@ -84,8 +84,3 @@ def schema() -> int:
 
     print(json.dumps(json_schema(), indent=2))
     return Exit.OK
-
-
-def warnings(found: Sequence[problems.Problem]) -> list[problems.Problem]:
-    """Return those that do not stop us."""
-    return [problem for problem in found if problem.severity is Severity.WARNING]
