@@ -96,9 +96,9 @@ def check(
     systemd_version: int = SYSTEMD_VERSION,
 ) -> int:
     """Say everything that is wrong with a file; change nothing."""
-    from sysresp.cli import show
+    from sysresp.cli import build, show
 
-    source = show.Source(
+    source = build.Source(
         _all(files, file), project, _scope(user), _mode(runtime, transient), systemd_version=systemd_version
     )
     return show.check(source, as_json=json, strict=strict)
@@ -123,9 +123,9 @@ def render(
     systemd_version: int = SYSTEMD_VERSION,
 ) -> int:
     """Print the unit files, or write them to a directory."""
-    from sysresp.cli import show
+    from sysresp.cli import build, show
 
-    source = show.Source(
+    source = build.Source(
         _all(files, file), project, _scope(user), _mode(runtime, False), systemd_version=systemd_version
     )
     return show.render(source, output=output)
@@ -286,14 +286,13 @@ def logs(
 def rehearse(
     files: list[str] = FILES,
     file: list[str] = FILE,
-    project: str = PROJECT,
     keep: bool = typer.Option(False, "--keep", help="Keep the copy until Ctrl-C, and say how to enter it."),
     shell: bool = typer.Option(False, "--shell", help="Open a shell in the copy before it is torn down."),
 ) -> int:
     """Apply a file in a throwaway booted copy of this host, show the outcome, tear it down."""
     from sysresp.cli import rehearsal
 
-    return rehearsal.run(_all(files, file), project=project, keep=keep, shell=shell)
+    return rehearsal.run(_all(files, file), keep=keep, shell=shell)
 
 
 @app.command()
