@@ -30,7 +30,6 @@ from sysresp.reconcile.outcome import Outcome
 from sysresp.reconcile.plan import plan as make_plan
 from sysresp.reconcile.steps import Plan
 from sysresp.units.desired import Desired
-from sysresp.units.prober import program
 
 __all__ = ["Source", "apply", "down", "plan"]
 
@@ -58,7 +57,7 @@ def _make(source: Source) -> Made:
         mode=source.mode,
         scope=source.scope,
         source=[os.path.abspath(file) if file != "-" else file for file in wanted.files],  # noqa: PTH100
-        prober=program(),
+        prober=hosts.prober_program() if desired.needs_prober else b"",
     )
     # A clash of the whole project is a sentence of its own, not about a key of the file.
     found = tuple(replace(p, key="") if p.key == "project" else p for p in made.problems)

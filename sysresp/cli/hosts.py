@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
+from pathlib import Path
 
+import sysresp
 from sysresp.model import Mode, Scope
 from sysresp.ports import Host
 from sysresp.reconcile import layout
@@ -36,6 +38,11 @@ open_host: ContextVar[Callable[[Scope, Mode], Host]] = ContextVar("open_host", d
 def host(scope: Scope, mode: Mode) -> Host:
     """Return the host of this scope and mode."""
     return open_host.get()(scope, mode)
+
+
+def prober_program() -> bytes:
+    """Return the readiness prober, which apply installs beside the manifests."""
+    return (Path(sysresp.__file__).parent / "units" / "ready.py").read_bytes()
 
 
 def manifests(scope: Scope, project: str = "") -> list[Manifest]:
