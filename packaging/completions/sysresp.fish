@@ -1,0 +1,1 @@
+complete --command sysresp --arguments "(env _SYSRESP_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) sysresp)" --condition "env _SYSRESP_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) sysresp"

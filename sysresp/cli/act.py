@@ -1,0 +1,97 @@
+"""`start`, `stop`, `restart`, `reload` and `logs`: commands on services by their names in the file.
+
+They work from manifests, so services.toml need not be there. Names are looked up in all projects and modes;
+one that several projects have must be told apart with --project.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+
+from sysresp.cli import change, hosts, running
+from sysresp.cli.boundary import usage
+from sysresp.errors import Exit, SysrespError
+from sysresp.model import Mode, Scope
+from sysresp.reconcile.act import act
+from sysresp.reconcile.manifest import Manifest, ManifestUnit
+from sysresp.reconcile.names import matches, select
+from sysresp.reconcile.outcome import Outcome
+from sysresp.reconcile.steps import JobVerb, Plan
+
+_DONE = {
+    JobVerb.START: "started",
+    JobVerb.STOP: "stopped",
+    JobVerb.RESTART: "restarted",
+    JobVerb.RELOAD: "reloaded",
+}
+
+
+def run(verb: str, names: Sequence[str], *, project: str, scope: Scope, colour: bool) -> int:
+    """Run the jobs and tell what became of them."""
+    began = time.monotonic()
+    wanted = JobVerb(verb)
+    user = scope is Scope.USER
+    status: int = Exit.OK
+    for manifest, own, _ in _chosen(names, project, scope):
+        with running.progress() as show:
+            host = hosts.host(scope, Mode(manifest.mode))
+            outcome = act(wanted, manifest, own, host, on_event=show, now=time.monotonic)
+        running.report(
+            Plan(project=manifest.project), outcome, spec=None, user=user, colour=colour, verb=verb
+        )
+        print(_summary(wanted, outcome, own, time.monotonic() - began))
+        again = " ".join(["sysresp", verb, *(["--user"] if user else []), *own])
+        status = change.finish(outcome, again) or status
+        if outcome.interrupted:
+            break
+    return status
+
+
+def _summary(verb: JobVerb, outcome: Outcome, names: Sequence[str], seconds: float) -> str:
+    done = sum(outcome.counts.values())
+    parts = [f"{done} {_DONE[verb]}"] if done else []
+    parts += [f"{len(outcome.failures)} failed"] if outcome.failures else []
+    parts += [f"{len(outcome.skipped)} skipped"] if outcome.skipped else []
+    return f"{', '.join(names)}: {', '.join(parts) or 'nothing to do'} ({seconds:.1f}s)"
+
+
+def _chosen(
+    names: Sequence[str], project: str, scope: Scope
+) -> list[tuple[Manifest, list[str], tuple[ManifestUnit, ...]]]:
+    """Return the projects that the names mean, with their own names and units."""
+    owned = hosts.manifests(scope, project)
+    if not owned:
+        raise SysrespError(
+            "nothing is applied here" if not project else f'the project "{project}" is not applied here',
+            hint="apply a file first, such as: sysresp apply services.toml",
+            exit=Exit.UNKNOWN,
+        )
+    found = select(owned, names)
+    for name in names:
+        several = [m.project for m, _ in found if any(matches(unit, name) for unit in m.units)]
+        if len(several) > 1:
+            raise usage(
+                f'"{name}" is in several projects: {", ".join(several)}', "say which: --project NAME"
+            )
+    return [(m, [n for n in names if any(matches(u, n) for u in m.units)], units) for m, units in found]
+
+
+def logs(names: Sequence[str], *, project: str, user: bool, follow: bool, lines: int) -> int:
+    """Become journalctl for the units of these services."""
+    scope = Scope.USER if user else Scope.SYSTEM
+    chosen = [unit for _, _, units in _chosen(names, project, scope) for unit in units]
+    program = shutil.which("journalctl")
+    if program is None:
+        raise SysrespError("there is no journalctl here", exit=Exit.UNREACHABLE)
+    words = [
+        program,
+        f"--lines={lines}",
+        *(["--follow"] if follow else []),
+        *(["--quiet"] if follow else []),
+    ]
+    for unit in chosen:
+        words += ["--user-unit" if user else "--unit", unit.name]
+    os.execv(program, words)  # nothing of ours is left to do

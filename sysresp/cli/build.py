@@ -1,0 +1,121 @@
+"""From the user's files to what should be on the host: read, parse, ask the host, render.
+
+Owns the order of these, and `Source`, what the command line says about it. All problems of all stages come
+out together, sorted by line; only an error of the file itself keeps the later stages from running. Reads the
+host, never changes it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sysresp.cli import answers, problems, sources, terminal
+from sysresp.errors import Exit, Problem, Severity, SpecError, SysrespError
+from sysresp.model import Mode, Scope, Spec
+from sysresp.ports import Manager
+from sysresp.reconcile import layout
+from sysresp.spec.parse import parse, quoted
+from sysresp.systemd.manager import SystemManager
+from sysresp.units.desired import Desired
+from sysresp.units.render import TEMPLATE_DIRS, render
+
+PYTHON = "/usr/bin/python3"
+"""What runs the readiness prober: it needs nothing but the standard library, and outlives any venv."""
+
+
+class Source(NamedTuple):
+    """Which files are meant, and for which manager."""
+
+    files: Sequence[str]
+    project: str = ""
+    scope: Scope = Scope.SYSTEM
+    mode: Mode = Mode.PERSISTENT
+    systemd_version: int = 0  # 0: the running one
+
+
+class Built(NamedTuple):
+    """What came out; `desired` is None if there is an error in the files themselves."""
+
+    files: tuple[str, ...]
+    spec: Spec | None
+    desired: Desired | None
+    problems: tuple[Problem, ...]
+
+
+class Wanted(NamedTuple):
+    """What came out without any error."""
+
+    files: tuple[str, ...]
+    spec: Spec
+    desired: Desired
+    problems: tuple[Problem, ...]  # warnings
+
+
+def build(source: Source, manager: Manager | None = None) -> Built:
+    """Read and render; `manager` is asked for the version of systemd if the source does not say it.
+
+    Without a manager nothing will be applied, and files that the caller may not read are passed over.
+    """
+    files = sources.find(source.files)
+    layers = sources.read(files, project=source.project)
+    parsed = parse(layers, scope=source.scope)
+    if parsed.spec is None:
+        return Built(tuple(files), None, None, parsed.problems)
+    spec = parsed.spec
+    release = source.systemd_version or version(source.scope, manager)
+    rendered = render(
+        spec,
+        version=release,
+        scope=source.scope,
+        prober=prober(layout.paths(source.scope, source.mode, os.environ).prober),
+        template_dirs=TEMPLATE_DIRS,
+        digests=answers.digests(spec, exact=manager is not None),
+    )
+    found = {*parsed.problems, *answers.problems(spec, release), *rendered.problems}
+    return Built(tuple(files), spec, rendered.desired, tuple(quoted(sorted(found), layers)))
+
+
+def wanted(source: Source, manager: Manager | None = None) -> Wanted:
+    """Build, print warnings, and raise SpecError if there is any error."""
+    built = build(source, manager)
+    if built.spec is None or built.desired is None or problems.errors_in(built.problems):
+        raise SpecError(built.problems)
+    show_problems(built.problems)
+    return Wanted(built.files, built.spec, built.desired, built.problems)
+
+
+def prober(path: str) -> tuple[str, ...]:
+    """Return the command line of the readiness prober at this path."""
+    return (PYTHON if os.access(PYTHON, os.X_OK) else sys.executable, "-I", "-S", path)
+
+
+def version(scope: Scope, manager: Manager | None) -> int:
+    """Return the running systemd's version, or that of the installed one if none answers."""
+    try:
+        return (manager or SystemManager(user=scope is Scope.USER)).version()
+    except SysrespError:
+        if manager is not None:
+            raise
+    try:
+        done = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=True)
+        return int(done.stdout.split()[1].split("~")[0])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        raise SysrespError(
+            "cannot tell the version of systemd: there is none here",
+            hint="name one: --systemd-version 252",
+            exit=Exit.UNREACHABLE,
+        ) from error
+
+
+def show_problems(found: Sequence[Problem]) -> None:
+    """Print problems to standard error."""
+    colour = terminal.has_colour(sys.stderr)
+    for problem in found:
+        print(problems.text(problem, colour=colour), file=sys.stderr)
+    errors = sum(problem.severity is Severity.ERROR for problem in found)
+    if errors:
+        print(f"{errors} error{'s' * (errors != 1)}", file=sys.stderr)

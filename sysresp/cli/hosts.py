@@ -1,0 +1,52 @@
+"""The composition root: where the ports get their real ends.
+
+Owns the one place at which `Host` is put together. Tests set `open_host` to one that returns fakes, so that
+every command runs on both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextvars import ContextVar
+from pathlib import Path
+
+import sysresp
+from sysresp.model import Mode, Scope
+from sysresp.ports import Host
+from sysresp.reconcile import layout
+from sysresp.reconcile.manifest import Manifest, all_manifests
+from sysresp.systemd.files import RealFiles
+from sysresp.systemd.journal import RealJournal
+from sysresp.systemd.manager import SystemManager
+
+
+def connect(scope: Scope, mode: Mode) -> Host:
+    """Return the real host; systemd is first spoken to when something is asked of it."""
+    user = scope is Scope.USER
+    return Host(
+        manager=SystemManager(user=user),
+        files=RealFiles(),
+        journal=RealJournal(user=user),
+        paths=layout.paths(scope, mode, os.environ),
+    )
+
+
+open_host: ContextVar[Callable[[Scope, Mode], Host]] = ContextVar("open_host", default=connect)
+
+
+def host(scope: Scope, mode: Mode) -> Host:
+    """Return the host of this scope and mode."""
+    return open_host.get()(scope, mode)
+
+
+def prober_program() -> bytes:
+    """Return the readiness prober, which apply installs beside the manifests."""
+    return (Path(sysresp.__file__).parent / "units" / "ready.py").read_bytes()
+
+
+def manifests(scope: Scope, project: str = "") -> list[Manifest]:
+    """Return the manifests of all projects and modes, or those of one project."""
+    files = host(scope, Mode.PERSISTENT).files
+    found = [one for where in layout.state_dirs(scope, os.environ) for one in all_manifests(files, where)]
+    return [one for one in found if project in {"", one.project}]

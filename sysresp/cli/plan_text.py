@@ -1,0 +1,90 @@
+"""The forms in which a plan is shown: grouped text with unified diffs, and JSON.
+
+Pure. Rule: what is printed is the very plan that `apply` executes, nothing is looked up again. The JSON keys
+are documented in sysresp(1) and only ever added to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sysresp.cli import problems, table, terminal
+from sysresp.reconcile.steps import Change, Plan, Verb
+
+_COLOURS = {
+    Verb.CREATE: terminal.GREEN,
+    Verb.CHANGE: terminal.YELLOW,
+    Verb.RESTART: terminal.YELLOW,
+    Verb.RELOAD: terminal.YELLOW,
+    Verb.START: terminal.GREEN,
+    Verb.STOP: terminal.RED,
+    Verb.REMOVE: terminal.RED,
+    Verb.KEEP: terminal.DIM,
+}
+_DIFF_COLOURS = {"+": terminal.GREEN, "-": terminal.RED, "@": terminal.CYAN}
+
+
+def text(plan: Plan, *, colour: bool, unchanged: int) -> str:
+    """Return the plan for a person, with a final newline."""
+    out: list[str] = []
+    for verb, changes in plan.grouped():
+        out.append(terminal.paint(f"{verb}:", terminal.BOLD, on=colour))
+        for change in changes:
+            out.extend(_change(change, verb, colour))
+        out.append("")
+    out.append(summary(plan, unchanged))
+    return "\n".join(out) + "\n"
+
+
+def summary(plan: Plan, unchanged: int) -> str:
+    """Return the one line at the end, such as "plan: 3 to create, 1 to restart, 5 unchanged"."""
+    parts = [plan.summary()]
+    if plan.keeps:
+        parts.append(f"{len(plan.keeps)} kept as they are")
+    if unchanged:
+        parts.append(f"{unchanged} unchanged")
+    return f"plan: {', '.join(parts)}"
+
+
+def _change(change: Change, first: Verb, colour: bool) -> Iterator[str]:
+    also = ", ".join(str(verb) for verb in change.verbs if verb is not first)
+    name = terminal.paint(table.clean(change.unit), _COLOURS[first], on=colour)
+    note = "; ".join(part for part in (also and f"then {also}", table.clean(change.reason)) if part)
+    where = f"  [{change.origin}]" if change.origin.line else ""
+    yield f"  {name}" + (f"  {note}" if note else "") + terminal.paint(where, terminal.DIM, on=colour)
+    yield from (f"    {line}" for line in diff(change.diff, colour=colour))
+
+
+def diff(lines: Iterable[str], *, colour: bool) -> Iterator[str]:
+    """Return the lines of a unified diff, coloured."""
+    for line in lines:
+        shade = terminal.BOLD if line.startswith(("+++", "---")) else _DIFF_COLOURS.get(line[:1], "")
+        yield terminal.paint(table.clean(line), shade, on=colour and bool(shade))
+
+
+def as_object(plan: Plan, unchanged: int) -> dict[str, object]:
+    """Return what `plan --json` prints."""
+    return {
+        "version": 1,
+        "project": plan.project,
+        "changed": not plan.is_noop,
+        "summary": plan.summary(),
+        "counts": {str(verb): count for verb, count in plan.counts().items()},
+        "unchanged": unchanged,
+        "changes": [_object(change) for change in plan.changes],
+        "kept": [_object(change) for change in plan.keeps],
+        "problems": problems.as_objects(plan.problems),
+    }
+
+
+def _object(change: Change) -> dict[str, object]:
+    return {
+        "unit": change.unit,
+        "service": change.service or None,
+        "verbs": [str(verb) for verb in change.verbs],
+        "reason": change.reason or None,
+        "path": change.origin.path or None,
+        "line": change.origin.line or None,
+        "before": change.before,
+        "after": change.after,
+    }

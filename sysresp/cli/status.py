@@ -1,0 +1,171 @@
+"""`sysresp status`: from manifests and one bulk question to systemd to a table, in 30 ms.
+
+Owns the gathering: which projects there are, what their units are, what systemd says of them. Works for any
+user, because manifests and unit properties are readable by all (systemd's D-Bus policy). It has a fast path:
+`__main__` calls `fast` before anything else is imported, and only what it does not understand goes to typer.
+Rule: nothing imported here, directly or not, may import typer, click, jinja2, rich, tomllib, dataclasses,
+inspect, logging, pathlib, subprocess or asyncio; a test counts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from sysresp.cli import rows, status_table, terminal
+
+TYPE_CHECKING = False  # typing itself costs 5 ms to import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from sysresp.ports import Files, Manager
+    from sysresp.reconcile.manifest import Manifest, ManifestUnit
+
+NOT_WELL = 3  # errors.Exit, whose import costs 10 ms
+
+
+class Asked:
+    """What the command line asks for."""
+
+    __slots__ = ("all", "colour", "json", "names", "project", "user")
+
+    def __init__(
+        self,
+        names: Sequence[str] = (),
+        *,
+        all: bool = False,
+        json: bool = False,
+        user: bool = False,
+        project: str = "",
+    ) -> None:
+        self.names = tuple(names)
+        self.all = all
+        self.json = json
+        self.user = user
+        self.project = project
+        self.colour = True
+
+
+def parse(arguments: Sequence[str]) -> Asked | None:
+    """Return what these arguments of `status` ask for, None for anything that typer must look at."""
+    asked = Asked()
+    names = []
+    rest = iter(arguments)
+    for word in rest:
+        if word in {"--all", "-a"}:
+            asked.all = True
+        elif word == "--json":
+            asked.json = True
+        elif word == "--user":
+            asked.user = True
+        elif word == "--no-color":
+            asked.colour = False
+        elif word == "--project":
+            asked.project = next(rest, "")
+            if not asked.project:
+                return None
+        elif word.startswith("-") or not word:
+            return None
+        else:
+            names.append(word)
+    asked.names = tuple(names)
+    return asked
+
+
+def fast(argv: Sequence[str]) -> int | None:
+    """Serve `sysresp status` with simple options; None if this is something else."""
+    if len(argv) < 2 or argv[1] != "status" or "_SYSRESP_COMPLETE" in os.environ:
+        return None
+    asked = parse(argv[2:])
+    if asked is None:
+        return None
+    try:
+        status = run(asked)
+        sys.stdout.flush()
+    except BaseException:  # boundary imports what a good run must not pay for
+        from sysresp.cli import boundary  # noqa: PLC0415
+
+        return boundary.guarded(_raise_again(sys.exc_info()[1]))
+    return status
+
+
+def _raise_again(error: BaseException | None) -> Callable[[], int]:
+    def call() -> int:
+        assert error is not None
+        raise error
+
+    return call
+
+
+def run(asked: Asked) -> int:
+    """Print the status, and return the exit status."""
+    from sysresp.systemd.files import RealFiles  # noqa: PLC0415 - as late as possible
+    from sysresp.systemd.manager import SystemManager  # noqa: PLC0415
+
+    return show(asked, RealFiles(), SystemManager(user=asked.user))
+
+
+def show(asked: Asked, files: Files, manager: Manager) -> int:
+    """Print the status of what these ports see, and return the exit status."""
+    from sysresp.reconcile.names import select  # noqa: PLC0415
+
+    boot_time = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    chosen = [
+        row
+        for manifest, units in select(manifests(files, asked, os.environ), asked.names)
+        for row in look(manifest, units, manager, boot_time)
+    ]
+    out = sys.stdout
+    if asked.json:
+        import json  # noqa: PLC0415
+
+        out.write(json.dumps(status_table.as_objects(chosen), indent=2) + "\n")
+    elif chosen:
+        shown = chosen if asked.all else rows.fold(chosen, frozenset(asked.names))
+        out.write(
+            status_table.render(
+                shown,
+                time.time(),
+                terminal.width(out),
+                colour=terminal.has_colour(out, wanted=asked.colour),
+                mark=terminal.cut_mark(out),
+            )
+        )
+    else:
+        whose = "you have no services here" if asked.user else "there are no services here"
+        sys.stderr.write(f"{whose}: apply a file first, such as: sysresp apply services.toml\n")
+    return 0 if all(row.well for row in chosen) else NOT_WELL
+
+
+def manifests(files: Files, asked: Asked, env: Mapping[str, str]) -> list[Manifest]:
+    """Return the manifests of all projects that were asked for, persistent ones first."""
+    from sysresp.reconcile import layout, manifest  # noqa: PLC0415
+
+    scope = "user" if asked.user else "system"
+    found = [one for where in layout.state_dirs(scope, env) for one in manifest.all_manifests(files, where)]
+    return [one for one in found if asked.project in {"", one.project}]
+
+
+def look(
+    manifest: Manifest, units: Iterable[ManifestUnit], manager: Manager, boot_time: float
+) -> list[rows.Row]:
+    """Return the rows of one project: one question for all units, then few properties where they matter."""
+    owned = [unit for unit in units if unit.service]
+    states = {state.name: state for state in manager.units_by_name([unit.name for unit in owned])}
+    seen = []
+    for unit in owned:
+        one = rows.Observed(unit.name, unit.service, unit.instance, unit.start, unit.main)
+        state = states.get(unit.name)
+        if state is not None:
+            one.load, one.active, one.sub = state.load_state, state.active_state, state.sub_state
+            one.job = state.job_type if state.job_id else ""
+        facts: dict[str, object] = {}
+        for interface, names in rows.wanted_facts(one):
+            facts.update(manager.properties(unit.name, interface, names))
+        one.facts = facts
+        seen.append(one)
+    found = rows.rows(manifest.project, seen, boot_time)
+    for row in found:
+        row.scope, row.mode = manifest.scope, manifest.mode
+    return found
