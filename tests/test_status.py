@@ -1,15 +1,21 @@
-"""`sysresp status`: the words it uses, the table that fits, and what the fast path may import."""
+"""`sysresp status`: the words it uses, the table that fits, and what its fast path may import."""
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysresp.cli import rows, status_table, table, words
+from sysresp.cli import main, rows, status, status_table, table, words
+
+TOP = Path(__file__).parent.parent
 
 ESCAPES = re.compile(r"\033\[[0-9;]*m")
 
@@ -299,3 +305,83 @@ def test_cpu_times(nanoseconds: int, text: str) -> None:
 def test_every_ending_has_words(result: str, code: int, status: int) -> None:
     said = words.ending(result, code, status)
     assert bool(said) == (result not in {"", "success"})
+
+
+FORBIDDEN = {
+    *("typer", "click", "jinja2", "rich", "tomllib", "dataclasses", "inspect", "logging", "pathlib"),
+    *("subprocess", "asyncio", "sysresp.model", "sysresp.errors", "sysresp.spec", "sysresp.cli.main"),
+}
+
+
+def test_fast_path_imports_little() -> None:
+    """Everything a good run imports; pystemd itself is measured in the live tests."""
+    program = (
+        "import sys; sys.argv = ['sysresp', 'status']\n"
+        "import sysresp.__main__, sysresp.cli.status, sysresp.systemd.manager, sysresp.systemd.files\n"
+        "from sysresp.reconcile import layout, manifest, names\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(TOP)!r})\n{program}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not FORBIDDEN & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ([], ()),
+        (["web", "--all", "db"], ("web", "db")),
+        (["--json", "-a", "--user", "--no-color", "--project", "shop"], ()),
+    ],
+)
+def test_simple_options_take_the_fast_path(words: list[str], names: tuple[str, ...]) -> None:
+    asked = status.parse(words)
+    assert asked is not None
+    assert asked.names == names
+    assert asked.all == (bool({"--all", "-a"} & set(words)))
+    assert asked.json == asked.user == (not asked.colour) == ("--json" in words)
+    assert asked.project == ("shop" if "--project" in words else "")
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["-h"], ["--al"], ["--project"], ["--project", ""], ["--"], [""]]
+)
+def test_all_else_is_left_to_typer(words: list[str]) -> None:
+    assert status.parse(words) is None
+    assert status.fast(["sysresp", "status", *words]) is None
+    assert status.fast(["sysresp", "plan", *words]) is None
+
+
+def test_completion_is_left_to_typer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_SYSRESP_COMPLETE", "complete_bash")
+    assert status.fast(["sysresp", "status"]) is None
+
+
+@given(
+    st.lists(st.sampled_from(["--all", "-a", "--json", "--user", "--project", "shop", "--no-color", "web"]))
+)
+def test_fast_path_and_typer_understand_the_same(words: list[str]) -> None:
+    asked = status.parse(words)
+    if asked is None:
+        return
+    seen: list[status.Asked] = []
+    probe = typer.Typer(context_settings={"help_option_names": []})
+    probe.command()(main.status.__wrapped__)  # type: ignore[attr-defined]
+    params = typer.main.get_command(probe).make_context("status", list(words)).params
+    seen.append(
+        status.Asked(
+            params["names"] or (),
+            all=params["show_all"],
+            json=params["json"],
+            user=params["user"],
+            project=params["project"],
+        )
+    )
+    seen[0].colour = not params["no_color"]
+    assert [getattr(seen[0], slot) for slot in status.Asked.__slots__] == [
+        getattr(asked, slot) for slot in status.Asked.__slots__
+    ]

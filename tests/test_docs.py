@@ -1,0 +1,109 @@
+"""The manual, the completions and the README keep step with the program."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+
+from sysresp.cli import rows
+from sysresp.cli.main import app
+from sysresp.errors import Exit
+from sysresp.spec.schema import documented
+
+TOP = Path(__file__).parent.parent
+PACKAGING = TOP / "packaging"
+if not PACKAGING.is_dir():
+    pytest.skip("a package build has no packaging/", allow_module_level=True)
+
+MAN = {name: (PACKAGING / "man" / name).read_text() for name in ("sysresp.1", "services.toml.5")}
+COMPLETE = {"--install-completion", "--show-completion"}
+
+
+def plain(page: str) -> str:
+    """Return the page without mdoc's macros: "-f" for "Fl f"."""
+    return re.sub(r"(?<![\w-])Fl (-?[\w-]+)", r"-\1", page)
+
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_in_the_manual(name: str) -> None:
+    page = plain(MAN["sysresp.1"])
+    assert re.search(rf"^\.It Cm {name}\b", page, re.MULTILINE)
+    for parameter in COMMANDS[name].params:
+        for option in parameter.opts:
+            if option.startswith("-"):
+                assert re.search(rf"^\.It .*(?<!\w){option}\b", page, re.MULTILINE), f"{name} {option}"
+
+
+def test_the_manual_names_no_option_that_is_not_there() -> None:
+    known = {o for c in COMMANDS.values() for p in c.params for o in p.opts} | COMPLETE
+    known |= {"--version", "--help", "-h"}
+    for line in plain(MAN["sysresp.1"]).splitlines():
+        if line.startswith(".It "):
+            for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", line):
+                assert option in known, line
+
+
+def test_every_state_and_exit_status_is_in_the_manual() -> None:
+    page = MAN["sysresp.1"]
+    source = Path(rows.__file__).read_text()
+    states = set(re.findall(r'row\.set\(\s*"([a-z ]+)"', source)) | {"listening", "waiting"}
+    for state in states:
+        assert re.search(rf"^\.It Li .*\b{state}\b", page, re.MULTILINE), state
+    for status in Exit:
+        assert f"\n.It {status.value}\n" in page, status
+
+
+def test_every_key_is_in_the_manual() -> None:
+    page = MAN["services.toml.5"]
+    for dotted, *_ in documented():
+        key = dotted.rpartition(".")[2]
+        if key not in {"NAME", "*"}:
+            assert re.search(rf"^\.It Li {re.escape(key)}$", page, re.MULTILINE), dotted
+
+
+@pytest.mark.parametrize("name", MAN)
+def test_manual_is_well_formed(name: str) -> None:
+    program = shutil.which("mandoc")
+    if program is None:
+        pytest.skip("mandoc is not installed")
+    done = subprocess.run(
+        [program, "-T", "lint", "-W", "style", PACKAGING / "man" / name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # Whether other manuals are installed here says nothing about ours.
+    wrong = [line for line in done.stdout.splitlines() if "referenced manual not found" not in line]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("shell", "name"), [("bash", "sysresp.bash"), ("fish", "sysresp.fish"), ("zsh", "_sysresp")]
+)
+def test_completions_are_what_typer_asks_for(shell: str, name: str) -> None:
+    from typer.completion import get_completion_script  # noqa: PLC0415 - its place differs between versions
+
+    ours = (PACKAGING / "completions" / name).read_text()
+    script = get_completion_script(prog_name="sysresp", complete_var="_SYSRESP_COMPLETE", shell=shell)
+    if shell == "zsh":
+        # typer's own file begins with an empty line and is not found by compinit; the command is the same.
+        command = re.search(r"eval .*", script)
+        assert command is not None
+        assert ours == f"#compdef sysresp\n{command[0]}\n"
+    else:
+        # fish must go on offering files where we offer nothing
+        assert ours.strip() == script.replace(" --no-files", "").strip()
+
+
+def test_readme_names_every_command() -> None:
+    text = (TOP / "README.md").read_text()
+    missing = [name for name in COMMANDS if f"sysresp {name}" not in text and f"`{name}`" not in text]
+    assert not missing
