@@ -232,6 +232,7 @@ def _judge(row: Row, seen: Observed, trigger: str) -> None:
         row.set("queued", BUSY, "waits for other units")
     elif trigger:
         row.set("listening" if trigger == "socket" else "waiting", OK)
+        row.since = None  # of the last run, if that: nobody means it
     else:
         _judge_stopped(row, seen, verdict)
 
