@@ -187,6 +187,7 @@ def test_interrupted_apply_says_where_things_stand(shop: World) -> None:
     text = shop.run("apply", status=Exit.INTERRUPTED)
     assert "interrupted:" in text
     assert "to go on: sysresp apply" in text
+    assert "shop: " not in text
 
 
 def test_interrupted_before_anything(shop: World) -> None:
@@ -272,6 +273,19 @@ def test_several_projects_must_be_told_apart(shop: World) -> None:
 
 def test_modes_exclude_each_other(shop: World) -> None:
     assert "exclude each other" in shop.run("plan", "--runtime", "--transient", status=Exit.USAGE)
+
+
+def test_a_project_in_another_mode_is_one_problem(shop: World) -> None:
+    shop.run("apply", "--runtime")
+    text = shop.run("apply", status=Exit.FAILED)
+    assert "already applied in runtime mode" in text
+    assert text.count("fix:") == 1
+    assert "removed" in shop.run("down", "--runtime")
+
+
+def test_no_rights_to_write(shop: World) -> None:
+    shop.manager.files.fail_on("/etc/systemd/system")
+    assert "ermission denied" in shop.run("apply", status=Exit.DENIED)
 
 
 def test_version(world: World) -> None:

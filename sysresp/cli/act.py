@@ -42,7 +42,8 @@ def run(verb: str, names: Sequence[str], *, project: str, scope: Scope, colour: 
         running.report(
             Plan(project=manifest.project), outcome, spec=None, user=user, colour=colour, verb=verb
         )
-        print(_summary(wanted, outcome, own, time.monotonic() - began))
+        if not outcome.interrupted:
+            print(_summary(wanted, outcome, own, time.monotonic() - began))
         again = " ".join(["sysresp", verb, *(["--user"] if user else []), *own])
         status = change.finish(outcome, again) or status
         if outcome.interrupted:

@@ -49,12 +49,15 @@ def guarded(call: Callable[[], int]) -> int:
         return error.exit
     except SysrespError as error:
         _say(error.message, error.hint)
-        return error.exit
+        # A file that could not be written is told in words; its cause still says that it was for lack of rights.
+        return Exit.DENIED if isinstance(error.__cause__, PermissionError) else error.exit
     except BrokenPipeError:
         _drop_output()
         return BROKEN_PIPE
     except OSError as error:
         _say(*of_os(error))
+        if error.filename is None:
+            _drop_output()  # it may be standard output itself that is full
         return Exit.DENIED if error.errno in {errno.EACCES, errno.EPERM} else Exit.FAILED
     except (typer.Exit, typer.Abort):
         raise

@@ -18,7 +18,7 @@ from sysresp.cli import build, hosts, outcome_text, plan_text, running, terminal
 from sysresp.cli.boundary import usage
 from sysresp.cli.build import Source
 from sysresp.errors import Exit, Severity, SpecError, SysrespError
-from sysresp.model import Mode, Scope, Spec
+from sysresp.model import NOWHERE, Mode, Scope, Spec
 from sysresp.ports import Host
 from sysresp.reconcile import layout
 from sysresp.reconcile.apply import apply as execute
@@ -59,11 +59,14 @@ def _make(source: Source) -> Made:
         source=[os.path.abspath(file) if file != "-" else file for file in wanted.files],  # noqa: PTH100
         prober=hosts.prober_program() if desired.needs_prober else b"",
     )
-    # A clash of the whole project is a sentence of its own, not about a key of the file.
+    # A clash of the whole project is a sentence of its own, not about a key of the file; where there is one
+    # without any line (the project is applied in another mode), all others follow from it.
     found = tuple(replace(p, key="") if p.key == "project" else p for p in made.problems)
+    found = tuple(p for p in found if p.origin == NOWHERE) or found
     if any(problem.severity is Severity.ERROR for problem in found):
         error = SpecError(found)
         error.exit = Exit.FAILED  # the file is good, the host is in its way
+        error.message = "nothing was changed"
         raise error
     build.show_problems(found)
     return Made(made, host, wanted.spec, _unchanged(desired, made))
@@ -151,7 +154,8 @@ def _do(made: Made, scope: Scope, began: float, again: str, *, as_json: bool, co
         print(json.dumps(report, indent=2))
     else:
         running.report(made.plan, outcome, spec=made.spec, user=user, colour=colour)
-        print(outcome_text.summary(made.plan, outcome, made.unchanged, seconds))
+        if not outcome.interrupted:
+            print(outcome_text.summary(made.plan, outcome, made.unchanged, seconds))
     return finish(outcome, again)
 
 

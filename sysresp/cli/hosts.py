@@ -42,7 +42,7 @@ def host(scope: Scope, mode: Mode) -> Host:
 
 def prober_program() -> bytes:
     """Return the readiness prober, which apply installs beside the manifests."""
-    return (Path(sysresp.__file__).parent / "units" / "ready.py").read_bytes()
+    return (Path(sysresp.__file__).parent / "ready.py").read_bytes()
 
 
 def manifests(scope: Scope, project: str = "") -> list[Manifest]:

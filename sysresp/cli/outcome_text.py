@@ -32,8 +32,6 @@ MOST_NAMES = 8
 
 def summary(plan: Plan, outcome: Outcome, unchanged: int, seconds: float) -> str:
     """Return the last line, such as "shop: 3 created, 3 started, 5 unchanged (1.2s)"."""
-    if outcome.undone:
-        return f"{plan.project}: nothing was changed"
     done = {verb: count for verb, count in plan.counts().items() if verb in _FILES} | dict(outcome.counts)
     parts = [f"{count} {_DONE[verb]}" for verb in Verb if (count := done.get(verb))]
     parts += [f"{len(outcome.failures)} failed"] if outcome.failures else []
