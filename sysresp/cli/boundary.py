@@ -49,7 +49,7 @@ def guarded(call: Callable[[], int]) -> int:
         return error.exit
     except SysrespError as error:
         _say(error.message, error.hint)
-        # A file that could not be written is told in words; its cause still says that it was for lack of rights.
+        # A file that could not be written is told in words; the cause still knows that rights were missing.
         return Exit.DENIED if isinstance(error.__cause__, PermissionError) else error.exit
     except BrokenPipeError:
         _drop_output()
