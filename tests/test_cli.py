@@ -16,6 +16,9 @@ from sysresp.errors import Exit
 from sysresp.ports import Host
 from tests.fakes import FakeJournal, FakeManager, fake_host
 
+# typer 0.7 knows only `autocompletion`, and warns that Click has renamed it.
+pytestmark = pytest.mark.filterwarnings("ignore:'autocompletion' is renamed:DeprecationWarning")
+
 SHOP = """\
 project = "shop"
 
@@ -286,6 +289,19 @@ def test_a_project_in_another_mode_is_one_problem(shop: World) -> None:
 def test_no_rights_to_write(shop: World) -> None:
     shop.manager.files.fail_on("/etc/systemd/system")
     assert "ermission denied" in shop.run("apply", status=Exit.DENIED)
+
+
+def test_names_are_completed(shop: World) -> None:
+    assert main.known_names("") == []
+    shop.run("apply")
+    assert main.known_names("w") == ["web", "web@1", "web@2"]
+    env = {
+        "_SYSRESP_COMPLETE": "complete_bash",
+        "COMP_WORDS": "sysresp status re",
+        "COMP_CWORD": "2",
+    }
+    result = shop.runner.invoke(main.app, [], env=env, prog_name="sysresp")
+    assert result.output.split() == ["report"]
 
 
 def test_version(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,10 @@ def plain(page: str) -> str:
     return re.sub(r"(?<![\w-])Fl (-?[\w-]+)", r"-\1", page)
 
 
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+with warnings.catch_warnings():
+    # typer 0.7 knows only `autocompletion`, and warns that Click has renamed it.
+    warnings.filterwarnings("ignore", "'autocompletion' is renamed", DeprecationWarning)
+    COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

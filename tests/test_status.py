@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from sysresp.cli import main, rows, status, status_table, table, words
 
+# typer 0.7 knows only `autocompletion`, and warns that Click has renamed it.
+pytestmark = pytest.mark.filterwarnings("ignore:'autocompletion' is renamed:DeprecationWarning")
 TOP = Path(__file__).parent.parent
 
 ESCAPES = re.compile(r"\033\[[0-9;]*m")

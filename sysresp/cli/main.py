@@ -14,6 +14,7 @@ import typer
 
 from sysresp import __version__
 from sysresp.cli import boundary
+from sysresp.errors import SysrespError
 from sysresp.model import Mode, Scope
 
 app = typer.Typer(
@@ -26,6 +27,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def known_names(incomplete: str) -> list[str]:
+    """Return the names that complete a word on the command line."""
+    from sysresp.cli import hosts
+
+    try:
+        owned = hosts.manifests(Scope.SYSTEM)
+    except (SysrespError, OSError):
+        return []  # a shell that completes must not be disturbed
+    names = {unit.service for one in owned for unit in one.units}
+    names |= {f"{unit.service}@{unit.instance}" for one in owned for unit in one.units if unit.instance}
+    return sorted(name for name in names if name and name.startswith(incomplete))
+
+
 FILES = typer.Argument(
     None,
     metavar="[FILE]...",
@@ -34,12 +49,11 @@ FILES = typer.Argument(
     show_default=False,
 )
 FILE = typer.Option(None, "--file", "-f", metavar="FILE", help="The same as FILE.", show_default=False)
+_NAMES_HELP = "Services, such as 'web', or one instance: 'web@2'."
 NAMES = typer.Argument(
-    None, metavar="[NAME]...", help="Services, such as 'web', or one instance: 'web@2'.", show_default=False
+    None, metavar="[NAME]...", help=_NAMES_HELP, show_default=False, autocompletion=known_names
 )
-SOME_NAMES = typer.Argument(
-    ..., metavar="NAME...", help="Services, such as 'web', or one instance: 'web@2'."
-)
+SOME_NAMES = typer.Argument(..., metavar="NAME...", help=_NAMES_HELP, autocompletion=known_names)
 PROJECT = typer.Option(
     "", "--project", metavar="NAME", help="The project, instead of the file's.", show_default=False
 )

@@ -61,7 +61,7 @@ def _cells(row: rows.Row, now: float, several: bool) -> tuple[str, ...]:
         state,
         words.span(now - row.since) if row.since else "",
         str(row.pid) if row.pid else "",
-        str(row.restarts) if row.restarts is not None else "",
+        str(row.restarts) if row.restarts is not None and (running or row.restarts) else "",
         words.size(row.memory) if row.memory is not None and running else "",
         words.cpu_time(row.cpu) if row.cpu is not None and running else "",
         str(row.tasks) if row.tasks is not None and running else "",
