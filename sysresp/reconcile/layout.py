@@ -8,11 +8,14 @@ else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from sysresp.errors import SysrespError
-from sysresp.model import Mode, Scope
 from sysresp.ports import Paths
+
+if TYPE_CHECKING:  # `sysresp status` imports this module and must not pay for dataclasses
+    from collections.abc import Mapping
+
+    from sysresp.model import Mode, Scope
 
 # systemd.unit(5), table 1: first wins. /lib is /usr/lib wherever systemd >= 247 is packaged.
 _SYSTEM_SEARCH = (
@@ -31,37 +34,35 @@ _SYSTEM_SEARCH = (
 )
 
 
-def paths(scope: Scope, mode: Mode, env: Mapping[str, str]) -> Paths:
+def paths(scope: Scope | str, mode: Mode | str, env: Mapping[str, str]) -> Paths:
     """Return the places of this scope and mode; env gives HOME and the XDG directories of a user."""
-    if scope is Scope.SYSTEM:
-        state = state_dirs(scope, env)[mode is not Mode.PERSISTENT]
+    if scope == "system":
+        state = state_dirs(scope, env)[mode != "persistent"]
         return Paths(_SYSTEM_DIRS[mode], state, f"{state}/ready.py", _SYSTEM_SEARCH)
     config, run = _config(env), _runtime(env)
     unit_dir = {
-        Mode.PERSISTENT: f"{config}/systemd/user",
-        Mode.RUNTIME: f"{run}/systemd/user",
-        Mode.TRANSIENT: f"{run}/systemd/transient",
+        "persistent": f"{config}/systemd/user",
+        "runtime": f"{run}/systemd/user",
+        "transient": f"{run}/systemd/transient",
     }[mode]
-    state = state_dirs(scope, env)[mode is not Mode.PERSISTENT]
+    state = state_dirs(scope, env)[mode != "persistent"]
     # The prober's path is part of the unit text, so it is the same whatever XDG_STATE_HOME says.
-    prober = (
-        f"{_home(env)}/.local/state/sysresp/ready.py" if mode is Mode.PERSISTENT else f"{state}/ready.py"
-    )
+    prober = f"{_home(env)}/.local/state/sysresp/ready.py" if mode == "persistent" else f"{state}/ready.py"
     return Paths(unit_dir, state, prober, _user_search(env, config, run))
 
 
-def state_dirs(scope: Scope, env: Mapping[str, str]) -> tuple[str, str]:
+def state_dirs(scope: Scope | str, env: Mapping[str, str]) -> tuple[str, str]:
     """Return the directories of the manifests: persistent, and gone at reboot (runtime and transient)."""
-    if scope is Scope.SYSTEM:
+    if scope == "system":
         return "/var/lib/sysresp", "/run/sysresp"
     state = env.get("XDG_STATE_HOME") or f"{_home(env)}/.local/state"
     return f"{state}/sysresp", f"{_runtime(env)}/sysresp"
 
 
 _SYSTEM_DIRS = {
-    Mode.PERSISTENT: "/etc/systemd/system",
-    Mode.RUNTIME: "/run/systemd/system",
-    Mode.TRANSIENT: "/run/systemd/transient",  # PID 1 writes there, sysresp only looks
+    "persistent": "/etc/systemd/system",
+    "runtime": "/run/systemd/system",
+    "transient": "/run/systemd/transient",  # PID 1 writes there, sysresp only looks
 }
 
 
@@ -93,9 +94,7 @@ def _user_search(env: Mapping[str, str], config: str, run: str) -> tuple[str, ..
 def _home(env: Mapping[str, str]) -> str:
     home = env.get("HOME", "")
     if not home.startswith("/"):
-        raise SysrespError(
-            "cannot find the home directory: HOME is not set", hint="run it as a logged-in user"
-        )
+        raise _error("cannot find the home directory: HOME is not set", hint="run it as a logged-in user")
     return home.rstrip("/")
 
 
@@ -106,8 +105,14 @@ def _config(env: Mapping[str, str]) -> str:
 def _runtime(env: Mapping[str, str]) -> str:
     run = env.get("XDG_RUNTIME_DIR", "")
     if not run.startswith("/"):
-        raise SysrespError(
+        raise _error(
             "cannot find the user's service manager: XDG_RUNTIME_DIR is not set",
             hint="log in as that user (sudo and su do not make a session); try `machinectl shell USER@`",
         )
     return run.rstrip("/")
+
+
+def _error(message: str, *, hint: str) -> Exception:
+    from sysresp.errors import SysrespError  # noqa: PLC0415 (keeps `status` from importing model)
+
+    return SysrespError(message, hint=hint)
