@@ -25,7 +25,7 @@ SYSTEMD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LIMIT_SEC = 20
 
 
-def problems(spec: Spec, version: int) -> list[Problem]:
+def problems(spec: Spec) -> list[Problem]:
     """Return what is wrong with the spec on this host."""
     asked = questions(spec)
     answers = Answers(
@@ -35,7 +35,6 @@ def problems(spec: Spec, version: int) -> list[Problem]:
         missing_executables=_missing(asked.executables, _has_executable),
         missing_directories=_missing(asked.directories, _has_directory),
         missing_files=_missing(asked.files, _has_file),
-        systemd_version=version,
     )
     return host_problems(spec, answers)
 

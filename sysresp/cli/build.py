@@ -75,7 +75,7 @@ def build(source: Source, manager: Manager | None = None) -> Built:
         template_dirs=TEMPLATE_DIRS,
         digests=answers.digests(spec, exact=manager is not None),
     )
-    found = {*parsed.problems, *answers.problems(spec, release), *rendered.problems}
+    found = {*parsed.problems, *answers.problems(spec), *rendered.problems}
     return Built(tuple(files), spec, rendered.desired, tuple(quoted(sorted(found), layers)))
 
 
