@@ -88,8 +88,8 @@ class TestFileErrors:
             failed: SysrespError | None = None
             try:
                 done = apply(made, host, now=clock())
-            except SysrespError as error:
-                failed = error
+            except SysrespError as why:
+                failed = why
             if failed is not None:
                 assert "cannot " in failed.message
                 if failed.message.endswith("nothing was changed"):

@@ -121,7 +121,9 @@ class _Run:
         self._stopped: list[str] = []
         self._outstanding: dict[int, str] = {}
         self._total = len({awaited.unit for awaited in plan.awaited})
-        self._watched = {awaited.unit for awaited in plan.awaited}
+        self._watched: frozenset[str] = (
+            frozenset()
+        )  # units for which the jobs of this step are the ones meant
         self._ended: set[str] = set()
         self._doing: Step | None = None
         self._subscribed = False
@@ -282,6 +284,9 @@ class _Run:
         if not self._subscribed:
             self.host.manager.subscribe()
             self._subscribed = True
+        # A unit that is stopped only to be started later has not begun: its stop is not what was asked for.
+        stops = self._is_stop()
+        self._watched = frozenset(a.unit for a in self.plan.awaited if (a.verb is Verb.STOP) is stops)
         try:
             for unit, call in calls:
                 while len(self._outstanding) >= WINDOW:
@@ -289,9 +294,9 @@ class _Run:
                 self.queued = True
                 try:
                     self._outstanding[call()] = unit
-                    self.ledger.begun.add(unit)
+                    self.ledger.begun |= {unit} & self._watched
                 except UnitProblem as problem:
-                    if problem.code == "NoSuchUnit" and self._is_stop():
+                    if problem.code == "NoSuchUnit" and stops:
                         continue  # gone since it was looked at
                     if self._before and not self.begun:  # its file must not be removed while it runs
                         raise SysrespError(f"cannot stop {unit}: {problem.message}") from problem
