@@ -81,7 +81,7 @@ def desired_of(
         start = entry.enabled and not (entry.socket and entry.on_demand)
         file = f"{stem}{suffix}.service"
         requires = "".join(f"Requires={n}\nAfter={n}\n" for n in needs)
-        kind = "oneshot" if entry.oneshot else "exec"
+        kind = "oneshot\nRemainAfterExit=yes" if entry.oneshot else "exec"
         files[file] = UnitFile(
             file,
             f"[Unit]\nDescription=about {entry.description}\nPartOf={target}\n{requires}"
