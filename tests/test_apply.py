@@ -233,6 +233,25 @@ class TestInterrupt:
             assert plan_for(host, desired_of(NEXT)).is_noop
         pytest.fail("the plan never came to its end")
 
+    @pytest.mark.parametrize(
+        ("entry", "job"),
+        [(Entry(config=2), "reload_unit"), (Entry(version=2), "restart")],
+    )
+    def test_what_was_not_asked_for_is_owed(self, entry: Entry, job: str) -> None:
+        manager = Cut()
+        host = fake_host(manager=manager)
+        converge(host, desired_of({"db": Entry()}))
+        manager.countdown = 2
+        assert apply(plan_for(host, desired_of({"db": entry})), host, now=clock()).unbegun == (
+            "shop-db.service",
+        )
+        manager.countdown = -1
+        made = plan_for(host, desired_of({"db": entry}))
+        assert made.changes[0].reason.startswith("the last apply was cut before its re")
+        assert apply(made, host, now=clock()).ok
+        assert (job, "shop-db.service") in manager.calls
+        assert plan_for(host, desired_of({"db": entry})).is_noop
+
     def test_it_says_where_things_stand(self) -> None:
         files = FakeFiles()
         manager = Cut(files)

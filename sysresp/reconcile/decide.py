@@ -114,15 +114,14 @@ def _running(
 def _changed(row: UnitState, old: str, new: str) -> Verdict:
     if old == new:
         return NOTHING
-    match effect(old, new):
-        case Effect.RESTART:
-            return Verdict(Verb.RESTART, "the unit file changed")
-        case Effect.RELOAD if row.active_state == "activating":
+    wanted = effect(old, new)
+    if wanted is Effect.RESTART:
+        return Verdict(Verb.RESTART, "the unit file changed")
+    if wanted is Effect.RELOAD:
+        if row.active_state == "activating":
             return Verdict(Verb.RESTART, "the unit file changed while it was starting")
-        case Effect.RELOAD:
-            return Verdict(Verb.RELOAD, "what it reads at a reload changed")
-        case Effect.REFRESH | Effect.NONE:
-            return NOTHING
+        return Verdict(Verb.RELOAD, "what it reads at a reload changed")
+    return NOTHING
 
 
 class Needs(NamedTuple):
