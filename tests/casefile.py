@@ -22,6 +22,12 @@ from sysresp.units.render import render
 
 HERE = Path(__file__).parent / "cases"
 CASES = {path.stem: path for path in sorted(HERE.glob("*.toml"))}
+EXAMPLES = {
+    f"example {path.stem}": path for path in sorted(HERE.parent.parent.glob("packaging/examples/*.toml"))
+}
+"""The files that sysresp ships: valid, and silent in every way."""
+
+CASES |= EXAMPLES
 DIGEST = "0" * 64
 
 
@@ -110,7 +116,7 @@ def _answers(case: Expected) -> Answers:
     return Answers(bad_calendars=calendars, **said)
 
 
-def run(name: str) -> Result:
+def run(name: str, version: int = 0) -> Result:
     """Parse and render one case, as `sysresp check` and `sysresp render` do."""
     case = expected(name)
     layers = [Layer(CASES[name].name, content(name))]
@@ -121,7 +127,7 @@ def run(name: str) -> Result:
     digests = {service.name: DIGEST for service in spec.services.values() if service.config_files}
     desired, more = render(
         spec,
-        version=case.version,
+        version=version or case.version,
         scope=case.scope,
         template_dirs=[str(HERE / "templates")],
         digests=digests,

@@ -22,8 +22,12 @@ from sysresp.errors import Severity
 from sysresp.model import Scope
 from sysresp.spec.parse import Layer, merged
 from sysresp.spec.schema import json_schema
+from sysresp.units.directives import TABLE
 from sysresp.units.text import parse as entries
-from tests.casefile import CASES, content, expected, result, told, where
+from tests.casefile import CASES, content, expected, result, run, told, where
+
+OLD = 247
+"""The oldest systemd that is supported (Debian 11)."""
 
 ANALYZE = shutil.which("systemd-analyze")
 
@@ -83,6 +87,16 @@ def test_case_units(name: str) -> None:
 
 def _values(text: str, section: str, directive: str) -> list[str]:
     return [value for place, name, value in entries(text) if (place, name) == (section, directive)]
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if expected(name).is_valid])
+def test_an_old_systemd_knows_every_directive(name: str) -> None:
+    made = run(name, OLD)
+    told = {problem.severity for problem in made.problems}
+    assert made.files or Severity.ERROR in told
+    for file, text in made.files.items():
+        for _, directive, _ in entries(text):
+            assert directive not in TABLE or TABLE[directive].since <= OLD, (file, directive)
 
 
 @cache

@@ -102,7 +102,7 @@ GOOD: list[tuple[str, str, object]] = [
     ('pid_file = "/run/x.pid"', "pid_file", "/run/x.pid"),
     ('bus_name = "org.example.X"', "kind", Kind.DBUS),
     ('kind = "oneshot"\nremain_after_exit = false', "remain_after_exit", False),
-    ('directory = "/srv/{instance}"', "directory", "/srv/{instance}"),
+    ('instances = 1\ndirectory = "/srv/{instance}"', "directory", "/srv/{instance}"),
     ('directory = "~"', "directory", "~"),
     ('user = "www-data"', "user", "www-data"),
     ("user = 1000", "user", "1000"),
@@ -152,7 +152,11 @@ GOOD: list[tuple[str, str, object]] = [
     ('start_timeout = "infinity"', "start_timeout_sec", INF),
     ('kind = "notify"\nwatchdog = 30', "watchdog_sec", 30.0),
     ('ready = { tcp = "localhost:5432" }', "ready", Ready(ReadyBy.TCP, "localhost:5432")),
-    ('ready = { tcp = "[::1]:80{instance}" }', "ready", Ready(ReadyBy.TCP, "[::1]:80{instance}")),
+    (
+        'instances = 1\nready = { tcp = "[::1]:80{instance}" }',
+        "ready",
+        Ready(ReadyBy.TCP, "[::1]:80{instance}"),
+    ),
     ("ready = { tcp = 5432 }", "ready", Ready(ReadyBy.TCP, "127.0.0.1:5432")),
     (
         'ready = { unix = "/run/x", timeout = 5, interval = "1s" }',

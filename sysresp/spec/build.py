@@ -7,7 +7,7 @@ problem.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sysresp.model import INFINITY, Command, Kind, Origin, ReadyBy, Restart, Scope, Service
@@ -52,7 +52,7 @@ def build(
     _not_oneself(values, document, at, own={name, f"{base(project, name, values.get('unit'))}.service"})
     lines = Lines(document, at.path, raw)
     service = Service(name=name, origin=document.origin(at.path), lines=lines, **values)
-    _Checks(service, raw, refused, at).run(scope)
+    _Checks(service, raw, refused, document.is_inherited, at).run(scope)
     return service
 
 
@@ -125,8 +125,15 @@ def _sections(values: dict[str, Any], document: Document, at: At) -> None:
 class _Checks:
     """What a single service may not combine."""
 
-    def __init__(self, service: Service, raw: Mapping[str, Any], refused: set[str], at: At) -> None:
-        self.service, self.raw, self.refused, self.at = service, raw, refused, at
+    def __init__(
+        self,
+        service: Service,
+        raw: Mapping[str, Any],
+        refused: set[str],
+        inherited: Callable[[Path], bool],
+        at: At,
+    ) -> None:
+        self.service, self.raw, self.refused, self.inherited, self.at = service, raw, refused, inherited, at
 
     def run(self, scope: Scope) -> None:
         self._command()
@@ -137,6 +144,7 @@ class _Checks:
         self._times()
         self._companions()
         self._hardly_meant()
+        self._instance()
         if scope is Scope.USER:
             self._user_scope()
 
@@ -265,11 +273,30 @@ class _Checks:
                 )
                 here.warn(what, f'write a text: "{program} ... $MAINPID"')
 
+    def _instance(self) -> None:
+        """Warn of {instance} in a service that has none: it would reach the process as it stands."""
+        if "instances" in self.raw:
+            return
+        for path, value in _texts(self.raw):
+            if INSTANCE in value and not self.inherited((*self.at.path, *path)):
+                here = At(self.at.report, (*self.at.path, *path))
+                what = f"holds {INSTANCE}, and there is no `instances`: it stays as it stands"
+                here.warn(what, "write instances = 2, or leave it out")
+
     def _user_scope(self) -> None:
         for key in ("user", "group", "groups"):
             if key in self.raw:
                 what = "cannot be changed by a user's own service manager"
                 (self.at / key).error(what, "remove it, or apply the file as root without --user")
+
+
+def _texts(value: object, upper: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Yield every text in a value of the file, with its path below it."""
+    if isinstance(value, str):
+        yield upper, value
+    elif isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(item, (*upper, key))
 
 
 def commands(service: Service) -> Iterator[tuple[Path, Command]]:

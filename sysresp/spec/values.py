@@ -331,6 +331,7 @@ INSTANCES = Choice(
 
 BUS_NAME = Str(
     "a D-Bus name such as org.example.Shop",
-    pattern=r"(?=.{3,255}\Z)[A-Za-z_-][A-Za-z0-9_-]*(?:\.[A-Za-z_-][A-Za-z0-9_-]*)+",
+    pattern=r"(?=.{3,255}\Z)[A-Za-z_-](?:[A-Za-z0-9_-]|\{instance\})*"
+    r"(?:\.(?:[A-Za-z_-]|\{instance\})(?:[A-Za-z0-9_-]|\{instance\})*)+",
     fix='write "org.example.Shop"',
 )
