@@ -154,6 +154,12 @@ def test_http_ends_in_time_when_nobody_answers(serve: Serve) -> None:
     assert time.monotonic() - begun < 5
 
 
+def test_a_host_that_nobody_has() -> None:
+    for host in ("nobody.invalid", "a" * 70 + "\u00e9"):
+        status, said = run("tcp", f"{host}:80")
+        assert (status, f"look up {host}: " in said) == (1, True)
+
+
 @pytest.mark.parametrize("url", ["https://x/", "http://", "x", "http://a:b/"])
 def test_http_url_that_is_none(url: str) -> None:
     begun = time.monotonic()
