@@ -14,7 +14,15 @@ from sysresp.reconcile.manifest import Manifest, dumps, load
 from sysresp.reconcile.observe import observe
 from sysresp.reconcile.outcome import Outcome
 from sysresp.reconcile.plan import plan_down
-from sysresp.reconcile.steps import DaemonReload, JobVerb, Plan, Verb, WriteManifest
+from sysresp.reconcile.steps import (
+    DaemonReload,
+    JobVerb,
+    Plan,
+    RemoveFile,
+    StartTransient,
+    Verb,
+    WriteManifest,
+)
 from tests.fakes import FakeFiles, FakeManager, fake_host
 from tests.plan_scenes import MANIFEST, UNIT_DIR, Entry, clock, converge, desired_of, plan_for, projects
 
@@ -235,6 +243,11 @@ class TestTransient:
         made = plan_for(host, changed, Mode.TRANSIENT)
         assert made.summary() == "3 to restart"
         assert made.changes[1].reason == "stops with shop-db.service, which it required"
+        # A unit that another one names stays loaded when it has stopped; only so is its name free again.
+        kinds = [type(step) for step in made.steps]
+        begin = kinds.index(StartTransient)
+        assert kinds[begin - 4 : begin + 1] == [*[RemoveFile] * 3, DaemonReload, StartTransient]
+        assert RemoveFile("/run/systemd/transient/shop-db.service") in made.steps
         assert apply(made, host, now=clock()).counts == {Verb.RESTART: 3}
         assert plan_for(host, changed, Mode.TRANSIENT).is_noop
 
@@ -306,6 +319,7 @@ class TestTransient:
         manager = FakeManager(files)
         host = self.host(manager)
         converge(host, desired_of(TWO), Mode.TRANSIENT)
+        manager.set_state("shop.slice", "active")  # as systemd makes it for the first service in it
         made = plan_down(manifest_of(host), observe(host, "shop"), paths=RUN)
         assert DaemonReload() not in made.steps
         assert apply(made, host, now=clock()).ok

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import pytest
+
 from sysresp.ports import JobRemoved, UnitProblem
 from sysresp.reconcile.apply import WINDOW, Event, apply
 from sysresp.reconcile.outcome import UnitOutcome
@@ -149,6 +151,26 @@ class TestTruth:
         failure = self.one(manager)
         assert failure.cause == "ready"
         assert failure.why == "it was not ready in time"
+
+    @pytest.mark.parametrize(
+        ("ended", "cause"), [(5, "command"), (7, "command"), (8, "ready"), (0, "ready")]
+    )
+    def test_the_main_process_ended_before_it_was_ready(self, ended: int, cause: str) -> None:
+        manager = FakeManager()
+        host = fake_host(manager=manager)
+        manager.fail["shop-web.service"] = "failed"
+        argv = ["/usr/bin/python3", "-I", host.paths.prober, "tcp"]
+        manager.set_state("shop-web.service", "active").extra = {
+            "ExecStartPost": [(argv[0], argv, False, 0, 1, 0, 7, 1, 1, 1)],
+            "ExecMainExitTimestampMonotonic": ended,
+            "ExecMainCode": 1,
+            "ExecMainStatus": 3,
+            "Result": "exit-code",
+        }
+        manager.loaded["shop-web.service"].active = "inactive"
+        failure = self.one(manager)
+        assert failure.cause == cause
+        assert failure.why == ("it was not ready in time" if cause == "ready" else "exit status 3")
 
     def test_lost_signals_are_no_excuse(self) -> None:
         class Deaf(FakeManager):

@@ -236,6 +236,12 @@ def test_status_exit_statuses(shop: World) -> None:
     assert "running 1/2: web@2 failed: exit status 1" in text
 
 
+def test_status_of_a_project_that_is_not_there(shop: World) -> None:
+    shop.run("apply")
+    text = shop.run("status", "--project", "gone", status=Exit.UNKNOWN)
+    assert 'the project "gone" is not applied here' in text
+
+
 def test_actions_on_services(shop: World) -> None:
     shop.run("apply")
     assert "web: 2 stopped" in shop.run("stop", "web")

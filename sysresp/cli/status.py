@@ -111,9 +111,12 @@ def show(asked: Asked, files: Files, manager: Manager) -> int:
     from sysresp.reconcile.names import select  # noqa: PLC0415
 
     boot_time = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    owned = manifests(files, asked, os.environ)
+    if asked.project and not owned:
+        raise _not_applied(asked.project)
     chosen = [
         row
-        for manifest, units in select(manifests(files, asked, os.environ), asked.names)
+        for manifest, units in select(owned, asked.names)
         for row in look(manifest, units, manager, boot_time)
     ]
     out = sys.stdout
@@ -136,6 +139,16 @@ def show(asked: Asked, files: Files, manager: Manager) -> int:
         whose = "you have no services here" if asked.user else "there are no services here"
         sys.stderr.write(f"{whose}: apply a file first, such as: sysresp apply services.toml\n")
     return 0 if all(row.well for row in chosen) else NOT_WELL
+
+
+def _not_applied(project: str) -> Exception:
+    from sysresp.errors import Exit, SysrespError  # noqa: PLC0415 - only a failure pays for it
+
+    return SysrespError(
+        f'the project "{project}" is not applied here',
+        hint="apply a file first, such as: sysresp apply services.toml",
+        exit=Exit.UNKNOWN,
+    )
 
 
 def manifests(files: Files, asked: Asked, env: Mapping[str, str]) -> list[Manifest]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterable, Sequence
 
 from sysresp.ports import Paths
+from sysresp.reconcile.decide import is_running
 from sysresp.reconcile.manifest import Manifest, path
 from sysresp.reconcile.names import select
 from sysresp.reconcile.observe import Observed
 from sysresp.reconcile.removal import remove
 from sysresp.reconcile.steps import (
     DaemonReload,
+    Job,
+    JobVerb,
     Plan,
     RemoveDirectory,
     RemoveFile,
@@ -24,6 +27,7 @@ from sysresp.reconcile.steps import (
     Unlink,
     WriteManifest,
 )
+from sysresp.spec.names import slice_unit
 
 
 def plan_down(
@@ -43,6 +47,10 @@ def plan_down(
     steps: list[Step] = [WriteManifest(where, cut)]
     steps += [Unlink(f"{paths.unit_dir}/{link}") for link in going.links]
     steps += [RunJobs(going.stops)] if going.stops else []
+    own_slice = slice_unit(manifest.project)
+    if manifest.mode == "transient" and not names and is_running(observed.units.get(own_slice)):
+        # systemd made it for the services in it, and keeps it when they have gone.
+        steps.append(RunJobs((Job(JobVerb.STOP, own_slice),)))
     steps += going.steps(paths.unit_dir)
     if not names:
         steps += [RemoveFile(where), RemoveDirectory(paths.state_dir)]

@@ -21,7 +21,10 @@ from sysresp.reconcile.steps import Awaited, Plan, Verb
 TAIL_LINES = 10
 TAILS = 10  # failures whose journal is read: more than that nobody reads, and each costs a search
 
-_SERVICE = ("Result", "ExecMainCode", "ExecMainStatus", "ExecStartPre", "ExecStartPost", "ExecReload")
+_SERVICE = (
+    *("Result", "ExecMainCode", "ExecMainStatus", "ExecMainExitTimestampMonotonic"),
+    *("ExecStartPre", "ExecStartPost", "ExecReload"),
+)
 _UNIT = ("InvocationID", "ConditionResult", "ConditionTimestamp", "Requires", "Requisite", "BindsTo")
 
 
@@ -198,8 +201,10 @@ def _why(row: UnitState, job: str, result: str, asked: Mapping[str, Any]) -> tup
 def _control(asked: Mapping[str, Any], prober: str) -> tuple[str, int, int]:
     """Return the key of the command beside the main one that failed, and how it ended.
 
-    The rows are a(sasbttttuii): path, argv, ignore failure, four timestamps, pid, code, status.
+    The rows are a(sasbttttuii): path, argv, ignore failure, four timestamps, pid, code, status. The prober
+    also gives up when the main process ends; then that one is to blame.
     """
+    main_ended = int(asked.get("ExecMainExitTimestampMonotonic", 0))
     for name, key in (
         ("ExecStartPre", "pre_start"),
         ("ExecStartPost", "post_start"),
@@ -209,6 +214,8 @@ def _control(asked: Mapping[str, Any], prober: str) -> tuple[str, int, int]:
             path, argv, ignore, code, status = row[0], row[1], row[2], int(row[-2]), int(row[-1])
             if not ignore and code and not (code == 1 and status == 0):
                 is_ready = bool(prober) and prober in (path, *argv)
+                if is_ready and 0 < main_ended <= int(row[6]):
+                    return "", 0, 0
                 return ("ready" if is_ready else key), code, status
     return "", 0, 0
 

@@ -26,10 +26,12 @@ from sysresp.reconcile.removal import remove
 from sysresp.reconcile.steps import (
     Awaited,
     Change,
+    DaemonReload,
     InstallProber,
     Job,
     JobVerb,
     Plan,
+    RemoveFile,
     ResetFailed,
     RunJobs,
     StartTransient,
@@ -59,6 +61,13 @@ def plan(desired: Desired, observed: Observed, final: Manifest, *, paths: Paths,
     steps += [RunJobs(stops)] if stops else []
     # A failed unit stays loaded, and systemd refuses a transient unit of the name of a loaded one.
     steps += [ResetFailed(name) for name in (*gone.resets, *(n for n in acts if n in observed.units))]
+    # So does a stopped one that another unit names: without its file, and after a reload, its name is free
+    # (unit_is_pristine in src/core/unit.c).
+    loaded = [
+        name for name in acts if name in observed.units and observed.units[name].load_state == "loaded"
+    ]
+    steps += [RemoveFile(f"{paths.unit_dir}/{name}") for name in loaded]
+    steps += [DaemonReload()] if loaded else []
     steps += [StartTransient(name, encoded[name]) for name in acts if name in encoded]
     where = path(paths.state_dir, desired.project)
     pending = final._replace(pending=tuple(acts))
