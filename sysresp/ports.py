@@ -61,8 +61,8 @@ class Manager(Protocol):
     def reload(self) -> None:
         """Do a daemon-reload and return when it is finished."""
 
-    def subscribe(self) -> None:
-        """Ask for job signals; call before the first job whose end is awaited, else it can be missed."""
+    def watch_jobs(self) -> None:
+        """Ask for the ends of the jobs that this connection queues; call before the first such job."""
 
     def start(self, unit: str) -> int: ...
 
@@ -86,8 +86,9 @@ class Manager(Protocol):
     ) -> set[int]:
         """Wait until these jobs are gone, and return those that are not after timeout_sec.
 
-        `on_removed` is called for the end of every job seen meanwhile, whoever asked for it. Safe against
-        lost signals: the queue itself is looked at again from time to time.
+        `on_removed` is called for the end of each job that this connection queued; jobs that systemd made
+        of it are announced only while somebody else subscribes. Safe against lost signals, and right for
+        any job: the queue itself is looked at again from time to time.
         """
 
 

@@ -99,7 +99,8 @@ class FakeManager:
         self.refuse: dict[str, str] = {}
         self.raises: dict[str, BaseException] = {}
         self.on_start: Callable[[str], None] = lambda _unit: None
-        self.subscribed = False
+        self.watching = False
+        self.own: set[int] = set()  # jobs that the client queued: their ends are announced
         self.jobs: dict[int, tuple[str, str]] = {}  # the queue: number -> unit, type
         self.most_jobs = 0  # the longest queue so far
         self._ended: list[JobRemoved] = []
@@ -151,9 +152,9 @@ class FakeManager:
                 unit.load, unit.path, unit.text = self._find(unit.name)
         self._collect()
 
-    def subscribe(self) -> None:
-        self._called("subscribe")
-        self.subscribed = True
+    def watch_jobs(self) -> None:
+        self._called("watch_jobs")
+        self.watching = True
 
     def start(self, unit: str) -> int:
         return self._job("start", unit)
@@ -179,7 +180,9 @@ class FakeManager:
         loaded.transient, loaded.load, loaded.path = True, "loaded", f"/run/systemd/transient/{unit}"
         loaded.text = "".join(f"{name}={_words(value)}\n" for name, _signature, value in properties)
         loaded.extra = {name: value for name, _signature, value in properties}
-        return self._enqueue("start", loaded)
+        number = self._enqueue("start", loaded)
+        self.own.add(number)
+        return number
 
     def reset_failed(self, unit: str) -> None:
         self._called("reset_failed", unit)
@@ -201,7 +204,8 @@ class FakeManager:
             self._run(number)
         ended, self._ended = self._ended, []
         for removed in ended:
-            on_removed(removed)
+            if removed.job_id in self.own:
+                on_removed(removed)
         self._collect()
         return wanted & self.jobs.keys()
 
@@ -267,7 +271,9 @@ class FakeManager:
             raise UnitProblem(
                 name, "JobTypeNotApplicable", f"Job type reload is not applicable for unit {name}"
             )
-        return self._enqueue("reload" if method == "reload_unit" else method, unit)
+        number = self._enqueue("reload" if method == "reload_unit" else method, unit)
+        self.own.add(number)
+        return number
 
     def _enqueue(self, kind: str, unit: FakeUnit) -> int:
         number, queued = unit.job
@@ -387,6 +393,8 @@ class FakeManager:
                 "SubState": unit.sub,
                 "FragmentPath": unit.path,
                 "SourcePath": "",
+                "Requires": unit.values("Requires"),
+                "BindsTo": unit.values("BindsTo"),
                 "DropInPaths": [],
                 "NeedDaemonReload": not unit.transient and (unit.load, unit.path, unit.text) != on_disk,
                 "InvocationID": unit.invocation,

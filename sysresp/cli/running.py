@@ -47,7 +47,7 @@ def progress() -> Iterator[Callable[[Event], None]]:
             doing = _doing(event.step)
         if event.removed is not None:
             line.show(f"{doing} {event.finished}/{event.total} {event.removed.unit}")
-        elif isinstance(event.step, RunJobs | StartTransient):
+        elif event.step is None or isinstance(event.step, RunJobs | StartTransient):
             line.show(f"{doing} {event.finished}/{event.total}")
         elif event.step is not None:
             line.show(doing)

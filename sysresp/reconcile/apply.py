@@ -42,10 +42,11 @@ WINDOW = 256
 """Unfinished jobs at a time: above 510 PID 1 leaves the bus (systemd PR 35779, dbus match rule limit)."""
 
 FOREVER_SEC = 86400.0
+COUNT_SEC = 0.5  # the queue is counted so often for the progress: systemd does not announce its own jobs
 
 
 class Event(NamedTuple):
-    """Progress: a step begins, or a job has ended."""
+    """Progress: a step begins, a job has ended, or (neither) the queue has become shorter."""
 
     step: Step | None  # the step that begins
     removed: JobRemoved | None  # the job that has ended
@@ -126,7 +127,7 @@ class _Run:
         )  # units for which the jobs of this step are the ones meant
         self._ended: set[str] = set()
         self._doing: Step | None = None
-        self._subscribed = False
+        self._watching = False
 
     def execute(self) -> None:
         """Execute all steps but the manifest's confirmation."""
@@ -143,7 +144,7 @@ class _Run:
                 while steps and isinstance(steps[0], StartTransient):
                     batch.append(steps.pop(0))  # type: ignore[arg-type]
                 self.begun = True
-                self._run_jobs([(s.unit, partial(self._start_transient, s)) for s in batch])
+                self._run_jobs([(s.unit, (), partial(self._start_transient, s)) for s in batch])
             else:
                 self._step(step)
 
@@ -218,7 +219,7 @@ class _Run:
                     manager.reset_failed(unit)
             case RunJobs(jobs):
                 self.begun = self.begun or any(job.verb is not JobVerb.STOP for job in jobs)
-                self._run_jobs([(job.unit, partial(self._queue, job)) for job in jobs])
+                self._run_jobs([(job.unit, job.pulls, partial(self._queue, job)) for job in jobs])
             case StartTransient():
                 raise AssertionError("is queued in batches")
 
@@ -280,21 +281,21 @@ class _Run:
                 manager.units([step.unit])
         return manager.start_transient(step.unit, step.properties)
 
-    def _run_jobs(self, calls: Iterable[tuple[str, Callable[[], int]]]) -> None:
-        if not self._subscribed:
-            self.host.manager.subscribe()
-            self._subscribed = True
+    def _run_jobs(self, calls: Iterable[tuple[str, tuple[str, ...], Callable[[], int]]]) -> None:
+        if not self._watching:
+            self.host.manager.watch_jobs()
+            self._watching = True
         # A unit that is stopped only to be started later has not begun: its stop is not what was asked for.
         stops = self._is_stop()
         self._watched = frozenset(a.unit for a in self.plan.awaited if (a.verb is Verb.STOP) is stops)
         try:
-            for unit, call in calls:
+            for unit, pulls, call in calls:
                 while len(self._outstanding) >= WINDOW:
                     self._wait(sorted(self._outstanding)[: WINDOW // 4])
                 self.queued = True
                 try:
                     self._outstanding[call()] = unit
-                    self.ledger.begun |= {unit} & self._watched
+                    self.ledger.begun |= {unit, *pulls} & self._watched
                 except UnitProblem as problem:
                     if problem.code == "NoSuchUnit" and stops:
                         continue  # gone since it was looked at
@@ -317,12 +318,21 @@ class _Run:
 
     def _wait(self, jobs: list[int]) -> None:
         while jobs:
-            left = self.host.manager.wait(jobs, self._left(), self._removed)
+            left = self.host.manager.wait(jobs, min(self._left(), COUNT_SEC), self._removed)
             for job in set(jobs) - left:
                 self._outstanding.pop(job, None)
             jobs = [job for job in jobs if job in left]
             if jobs and self.deadline is not None and self.now() >= self.deadline:
                 raise _OutOfTimeError
+            if jobs:
+                self._count()
+
+    def _count(self) -> None:
+        """Tell how many have ended, by what is left in the queue."""
+        ended = (self.ledger.begun & self._watched).difference(self.host.manager.pending_jobs().values())
+        if not ended <= self._ended:
+            self._ended |= ended
+            self.on_event(Event(None, None, len(self._ended), self._total))
 
     def _left(self) -> float:
         return FOREVER_SEC if self.deadline is None else max(self.deadline - self.now(), 0.0)

@@ -78,6 +78,7 @@ class Ledger:
     refused: dict[str, UnitProblem] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
     unfinished: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)  # filled when the outcome is read
 
 
 def outcome(plan: Plan, host: Host, ledger: Ledger, *, interrupted: bool, timed_out: bool) -> Outcome:
@@ -86,6 +87,7 @@ def outcome(plan: Plan, host: Host, ledger: Ledger, *, interrupted: bool, timed_
     if plan.awaited:
         names = [a.unit for a in plan.awaited]
         rows = {row.name: row for row in host.manager.units(patterns(plan.project, names))}
+    ledger.failed |= {name for name, row in rows.items() if row.active_state == "failed"}
     failures: list[UnitOutcome] = []
     skipped: list[UnitOutcome] = []
     unbegun = []
@@ -100,11 +102,12 @@ def outcome(plan: Plan, host: Host, ledger: Ledger, *, interrupted: bool, timed_
             counts[awaited.verb] = counts.get(awaited.verb, 0) + 1
         else:
             found, failed = _look_closer(host, awaited, row, ledger, plan.prober)
+            if failed:
+                ledger.failed.add(awaited.unit)
             (failures if failed else skipped).append(found)
-    failed_units = {f.unit for f in failures}
     return Outcome(
         project=plan.project,
-        failures=tuple(_finish(f, host, failed_units, n) for n, f in enumerate(failures)),
+        failures=tuple(_finish(f, host, ledger.failed, n) for n, f in enumerate(failures)),
         skipped=tuple(skipped),
         counts=counts,
         unfinished=tuple(a.unit for a in plan.awaited if a.unit in ledger.unfinished),
@@ -159,11 +162,14 @@ def _look_closer(
     control, code, status = _control(asked, prober)
     if not control:
         code, status = int(asked.get("ExecMainCode", 0)), int(asked.get("ExecMainStatus", 0))
+    requires = [str(n) for key in ("Requires", "Requisite", "BindsTo") for n in asked.get(key, ())]
+    if not job and row.active_state == "inactive" and result in ("", "success"):
+        job = _unannounced(host, requires, ledger)
+        base["job_result"] = job
     why, failed = _why(row, job, result, asked)
     if failed and result not in ("", "success"):
         words = result_words(result, code, status, control=control)
         why = f"{words}; {why}" if row.active_state == "activating" else words
-    requires = [str(n) for key in ("Requires", "Requisite", "BindsTo") for n in asked.get(key, ())]
     return (
         UnitOutcome(
             **base,  # type: ignore[arg-type]
@@ -177,6 +183,18 @@ def _look_closer(
         ),
         failed,
     )
+
+
+def _unannounced(host: Host, requires: list[str], ledger: Ledger) -> str:
+    """Return the result of a job that systemd made itself, of which it tells nobody: "dependency" or ""."""
+    if not ledger.failed.isdisjoint(requires):  # what a unit requires comes before it in a plan
+        return "dependency"
+    rows = host.manager.units_by_name(requires)
+    return "dependency" if any(_is_down(row) for row in rows) else ""
+
+
+def _is_down(row: UnitState) -> bool:
+    return row.active_state == "failed" or row.load_state != "loaded"
 
 
 def _why(row: UnitState, job: str, result: str, asked: Mapping[str, Any]) -> tuple[str, bool]:
@@ -228,7 +246,7 @@ def _finish(found: UnitOutcome, host: Host, failed: set[str], number: int) -> Un
         culprits = [name for name in names if name in failed]
         if not culprits:
             rows = host.manager.units_by_name(names)
-            culprits = [r.name for r in rows if r.active_state == "failed" or r.load_state != "loaded"]
+            culprits = [row.name for row in rows if _is_down(row)]
         changes["culprit"] = " ".join(culprits)
         if culprits:
             changes["why"] = f"{' and '.join(culprits)}, which it requires, could not be started"

@@ -295,8 +295,9 @@ class _Files:
         target = self.desired.target
         jobs = []
         if self._target_starts(starts, len(own)):
-            jobs.append(Job(JobVerb.START, target))
-            covered = self._pulled() & starts | {target}
+            pulled = self._pulled() & starts
+            jobs.append(Job(JobVerb.START, target, pulls=tuple(sorted(pulled))))
+            covered = pulled | {target}
         else:
             covered = frozenset()
         for name, v in own.items():

@@ -45,6 +45,7 @@ class Job:
 
     verb: JobVerb
     unit: str
+    pulls: tuple[str, ...] = ()  # for a target: the units of the plan whose own jobs systemd makes of it
 
 
 @dataclass(frozen=True, slots=True)

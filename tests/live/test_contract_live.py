@@ -143,7 +143,7 @@ import sys
 from sysresp.systemd.journal import RealJournal
 from sysresp.systemd.manager import SystemManager
 manager, unit = SystemManager(), sys.argv[1]
-manager.subscribe()
+manager.watch_jobs()
 for _ in range(2):
     assert not manager.wait([manager.start(unit)], 20, lambda removed: None)
 run = str(manager.properties(unit, "Unit", ["InvocationID"])["InvocationID"])
@@ -225,7 +225,7 @@ import subprocess, sys, threading, time
 from sysresp.systemd.manager import SystemManager
 unit = sys.argv[1]
 manager = SystemManager(private=False)
-manager.subscribe()
+manager.watch_jobs()
 job = manager.start(unit)
 # While we wait for the job: D-Bus is restarted, then PID 1 re-executes itself, then the unit is ready.
 subprocess.Popen(["sh", "-c", sys.argv[2]])
@@ -251,7 +251,7 @@ import os, sys, threading
 from sysresp.systemd.bus import Bus
 from sysresp.systemd.manager import SystemManager
 manager = SystemManager(private=False)
-manager.subscribe()
+manager.watch_jobs()
 job = manager.start(sys.argv[1])
 name = manager._bus._bus.get_unique_name().decode()
 busctl = "busctl emit --destination={} /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager JobRemoved"
@@ -275,7 +275,7 @@ INTERRUPTED = """
 import os, signal, sys, threading, time
 from sysresp.systemd.manager import SystemManager
 manager = SystemManager()
-manager.subscribe()
+manager.watch_jobs()
 job = manager.start(sys.argv[1])
 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
 threading.Timer(0.6, os.kill, (os.getpid(), signal.SIGINT)).start()
