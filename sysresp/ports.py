@@ -54,7 +54,8 @@ class Manager(Protocol):
     def properties(self, unit: str, interface: str, names: Sequence[str]) -> dict[str, object]:
         """Return these properties of the unit; interface is "Unit", "Service", "Socket", "Timer", "Path".
 
-        Values are str, int, bool, or lists and tuples of them, exactly as D-Bus has them; a property that
+        Values are str, int, bool, or lists and tuples of them, exactly as D-Bus has them, but InvocationID,
+        which is written as in the journal (32 hexadecimal digits, "" if the unit never ran); a property that
         this systemd does not know is left out.
         """
 
@@ -87,7 +88,8 @@ class Manager(Protocol):
         """Wait until these jobs are gone, and return those that are not after timeout_sec.
 
         `on_removed` is called for the end of every job seen meanwhile, whoever asked for it. Safe against
-        lost signals: the queue itself is looked at again from time to time.
+        lost signals: the queue itself is looked at again from time to time. A job that ended unheard is gone
+        without a call, since nobody knows its result: read the state of its unit.
         """
 
 
