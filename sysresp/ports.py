@@ -54,7 +54,8 @@ class Manager(Protocol):
     def properties(self, unit: str, interface: str, names: Sequence[str]) -> dict[str, object]:
         """Return these properties of the unit; interface is "Unit", "Service", "Socket", "Timer", "Path".
 
-        Values are str, int, bool, or lists and tuples of them, exactly as D-Bus has them; a property that
+        Values are str, int, bool, or lists and tuples of them, exactly as D-Bus has them, but InvocationID,
+        which is written as in the journal (32 hexadecimal digits, "" if the unit never ran); a property that
         this systemd does not know is left out.
         """
 
@@ -88,7 +89,8 @@ class Manager(Protocol):
 
         `on_removed` is called for the end of each job that this connection queued; jobs that systemd made
         of it are announced only while somebody else subscribes. Safe against lost signals, and right for
-        any job: the queue itself is looked at again from time to time.
+        any job: the queue itself is looked at again from time to time. A job that ended unheard is gone
+        without a call, since nobody knows its result: read the state of its unit.
         """
 
 

@@ -14,25 +14,13 @@ from posixpath import join
 
 from sysresp.ports import Host, JobRemoved, Paths, UnitProblem, UnitState
 from tests.fake_files import FakeFiles, FakeJournal
+from tests.fake_units import FakeUnit, is_bad, is_valid, properties, row, sub_state, words
 
 __all__ = ["SEARCH", "UNIT_DIR", "FakeFiles", "FakeJournal", "FakeManager", "FakeUnit", "fake_host"]
 
 UNIT_DIR = "/etc/systemd/system"
 SEARCH = (UNIT_DIR, "/run/systemd/system", "/usr/lib/systemd/system")
 MANAGER_CHANGES = ("reload", "start", "stop", "restart", "reload_unit", "start_transient", "reset_failed")
-TYPES = (
-    "service",
-    "socket",
-    "timer",
-    "path",
-    "slice",
-    "target",
-    "mount",
-    "swap",
-    "scope",
-    "automount",
-    "device",
-)
 BUILT_IN = (
     "-.slice",
     "system.slice",
@@ -42,33 +30,6 @@ BUILT_IN = (
     "shutdown.target",
 )
 UP = ("active", "activating", "reloading")
-
-
-class FakeUnit:
-    """One loaded unit."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.text = ""  # as it was loaded: stays until a reload
-        self.path = ""
-        self.load = "not-found"
-        self.active = "inactive"
-        self.sub = "dead"
-        self.result = "success"
-        self.invocation = ""
-        self.restarts = 0
-        self.job = (0, "")
-        self.transient = False
-        self.extra: dict[str, object] = {}  # properties set by the test: "MainPID", "StatusText", ...
-
-    def values(self, *keys: str) -> list[str]:
-        """Return the words of these directives, whatever the section; an empty one resets."""
-        found: list[str] = []
-        for line in self.text.splitlines():
-            key, equals, value = line.partition("=")
-            if equals and key.strip() in keys:
-                found = found + value.split() if value.strip() else []
-        return found
 
 
 class FakeManager:
@@ -114,7 +75,7 @@ class FakeManager:
     def set_state(self, unit: str, active: str, sub: str = "", result: str = "success") -> FakeUnit:
         """Set the scene: this unit is loaded and in this state."""
         loaded = self._load(unit)
-        loaded.active, loaded.sub, loaded.result = active, sub or _sub(loaded, active), result
+        loaded.active, loaded.sub, loaded.result = active, sub or sub_state(loaded, active), result
         if active in (*UP, "failed") and not loaded.invocation:
             loaded.invocation = self._new_invocation()
         return loaded
@@ -128,20 +89,23 @@ class FakeManager:
     def units(self, patterns: Sequence[str]) -> list[UnitState]:
         self._called("units", *patterns)
         return [
-            self._row(unit)
+            row(unit)
             for name, unit in sorted(self.loaded.items())
             if any(fnmatchcase(name, pattern) for pattern in patterns)
         ]
 
     def units_by_name(self, names: Sequence[str]) -> list[UnitState]:
         self._called("units_by_name", *names)
-        rows = [self._row(self._load(name)) for name in names if _is_valid(name)]
+        rows = [row(self._load(name)) for name in names if is_valid(name)]
         self._collect()
         return rows
 
     def properties(self, unit: str, interface: str, names: Sequence[str]) -> dict[str, object]:
         self._called("properties", unit, interface, *names)
-        known = self._properties(self._load(unit), interface)
+        loaded = self._load(unit)
+        known = properties(
+            loaded, interface, on_disk=self._find(loaded.name), skipped=loaded.name in self.skip
+        )
         self._collect()
         return {name: known[name] for name in names if name in known}
 
@@ -170,7 +134,7 @@ class FakeManager:
 
     def start_transient(self, unit: str, properties: Sequence[tuple[str, str, object]]) -> int:
         self._called("start_transient", unit)
-        if not _is_valid(unit):
+        if not is_valid(unit):
             raise UnitProblem(unit, "InvalidArgs", f"Invalid unit name or type: {unit}")
         if unit in self.refuse:
             raise UnitProblem(unit, self.refuse[unit], f"Unit {unit} was refused by the test")
@@ -178,7 +142,7 @@ class FakeManager:
         if loaded.load != "not-found":
             raise UnitProblem(unit, "UnitExists", f"Unit {unit} was already loaded or has a fragment file")
         loaded.transient, loaded.load, loaded.path = True, "loaded", f"/run/systemd/transient/{unit}"
-        loaded.text = "".join(f"{name}={_words(value)}\n" for name, _signature, value in properties)
+        loaded.text = "".join(f"{name}={words(value)}\n" for name, _signature, value in properties)
         loaded.extra = {name: value for name, _signature, value in properties}
         number = self._enqueue("start", loaded)
         self.own.add(number)
@@ -234,7 +198,7 @@ class FakeManager:
                     return "masked", path, ""
                 if content is not None:
                     text = content.decode()
-                    return ("bad-setting" if _is_bad(name, text) else "loaded"), path, text
+                    return ("bad-setting" if is_bad(name, text) else "loaded"), path, text
         return ("loaded" if name in BUILT_IN or name.endswith(".slice") else "not-found"), "", ""
 
     def _collect(self) -> None:
@@ -253,7 +217,7 @@ class FakeManager:
 
     def _job(self, method: str, name: str) -> int:
         self._called(method, name)
-        if not _is_valid(name):
+        if not is_valid(name):
             raise UnitProblem(name, "InvalidArgs", f"Unit name {name} is not valid")
         if name in self.refuse:
             raise UnitProblem(name, self.refuse[name], f"Unit {name} was refused by the test")
@@ -352,7 +316,7 @@ class FakeManager:
         elif unit.name in self.crash:
             unit.active, unit.sub, unit.result = "failed", "failed", self.crash[unit.name]
         elif result == "done":
-            unit.active, unit.sub, unit.result = "active", _sub(unit, "active"), "success"
+            unit.active, unit.sub, unit.result = "active", sub_state(unit, "active"), "success"
             if unit.sub == "exited" and unit.values("RemainAfterExit")[-1:] != ["yes"]:
                 unit.active, unit.sub = "inactive", "dead"
             self.on_start(unit.name)
@@ -370,66 +334,6 @@ class FakeManager:
         self._last_run += 1
         return f"{self._last_run:032x}"
 
-    # Answers
-
-    def _row(self, unit: FakeUnit) -> UnitState:
-        description = unit.name
-        for line in unit.text.splitlines():
-            if line.startswith("Description="):
-                description = line.removeprefix("Description=")
-        return UnitState(unit.name, description, unit.load, unit.active, unit.sub, *unit.job)
-
-    def _properties(self, unit: FakeUnit, interface: str) -> dict[str, object]:
-        kind = unit.name.rpartition(".")[2]
-        known: dict[str, object] = {}
-        if interface == "Unit":
-            on_disk = self._find(unit.name)
-            job, unknown = unit.job[0], not unit.invocation
-            known = {
-                "Id": unit.name,
-                "LoadState": unit.load,
-                "LoadError": ("", ""),
-                "ActiveState": unit.active,
-                "SubState": unit.sub,
-                "FragmentPath": unit.path,
-                "SourcePath": "",
-                "Requires": unit.values("Requires"),
-                "BindsTo": unit.values("BindsTo"),
-                "DropInPaths": [],
-                "NeedDaemonReload": not unit.transient and (unit.load, unit.path, unit.text) != on_disk,
-                "InvocationID": unit.invocation,
-                "Job": (job, f"/org/freedesktop/systemd1/job/{job}" if job else "/"),
-                "CanReload": bool(unit.values("ExecReload")),
-                "ConditionResult": unit.name not in self.skip and not unknown,
-                "AssertResult": not unknown,
-                "Transient": unit.transient,
-                "UnitFileState": "transient" if unit.transient else "",
-                "StateChangeTimestamp": 0,
-                "ActiveEnterTimestamp": 0,
-                "InactiveEnterTimestamp": 0,
-            }
-        elif interface == "Service" and kind == "service":
-            failed = unit.result == "exit-code"
-            nothing = 2**64 - 1
-            known = {
-                "Type": (unit.values("Type") or ["simple"])[-1],
-                "Restart": (unit.values("Restart") or ["no"])[-1],
-                "Result": unit.result,
-                "NRestarts": unit.restarts,
-                "MainPID": 1000 if unit.sub == "running" else 0,
-                "ExecMainPID": 1000 if unit.invocation else 0,
-                "ExecMainCode": 1 if failed else 0,
-                "ExecMainStatus": 1 if failed else 0,
-                "StatusText": "",
-                "MemoryCurrent": nothing,
-                "CPUUsageNSec": nothing,
-                "TasksCurrent": nothing,
-                "ControlGroup": "",
-            }
-        elif interface.lower() == kind:
-            known = {"Result": unit.result}
-        return known | unit.extra
-
 
 def fake_host(
     files: FakeFiles | None = None, manager: FakeManager | None = None, journal: FakeJournal | None = None
@@ -439,28 +343,3 @@ def fake_host(
         manager = FakeManager(files)
     paths = Paths(UNIT_DIR, "/var/lib/sysresp", "/var/lib/sysresp/ready.py", SEARCH)
     return Host(manager, manager.files, journal if journal is not None else FakeJournal(), paths)
-
-
-def _is_valid(name: str) -> bool:
-    stem, _, kind = name.rpartition(".")
-    allowed = all(c.isascii() and (c.isalnum() or c in ":-_.\\@") for c in stem)
-    return bool(stem) and len(name) < 256 and kind in TYPES and allowed and not stem.startswith("@")
-
-
-def _is_bad(name: str, text: str) -> bool:
-    """Say whether a service has nothing to run, which is refused (service_verify in systemd's service.c)."""
-    runs = ("ExecStart=", "ExecStop=", "SuccessAction=")
-    return name.endswith(".service") and not any(line.startswith(runs) for line in text.splitlines())
-
-
-def _sub(unit: FakeUnit, active: str) -> str:
-    kind = unit.name.rpartition(".")[2]
-    if active != "active":
-        return {"inactive": "dead", "activating": "start"}.get(active, active)
-    if kind == "service":
-        return "exited" if unit.values("Type")[-1:] == ["oneshot"] else "running"
-    return {"socket": "listening", "timer": "waiting", "path": "waiting"}.get(kind, "active")
-
-
-def _words(value: object) -> str:
-    return " ".join(_words(item) for item in value) if isinstance(value, list | tuple) else str(value)

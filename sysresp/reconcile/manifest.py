@@ -62,10 +62,12 @@ def path(state_dir: str, project: str) -> str:
 
 
 def dumps(manifest: Manifest) -> bytes:
-    """Return the file's content; the same manifest always gives the same bytes."""
-    fields = manifest._asdict()
-    fields["units"] = [unit._asdict() for unit in manifest.units]
-    return json.dumps({"format": FORMAT, **fields}, indent=0, ensure_ascii=True).encode() + b"\n"
+    """Return the file's content, a line for each field and unit; the same manifest gives the same bytes."""
+    fields = {"format": FORMAT, **manifest._asdict()}
+    # Line by line, because json.dumps with an indent is the pure Python encoder: 10 ms more for 200 units.
+    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in fields.items() if name != "units"]
+    units = ",\n".join(json.dumps(unit._asdict()) for unit in manifest.units)
+    return ("{" + ",\n".join([*lines, f'"units": [\n{units}\n]']) + "}\n").encode()
 
 
 def loads(content: bytes, where: str) -> Manifest:
