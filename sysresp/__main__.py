@@ -1,7 +1,7 @@
 """Entry point of the `sysresp` command.
 
-Owns one decision: `sysresp status` with simple options is served without importing typer, Jinja or tomllib,
-because people and monitoring run it all the time and those imports cost more than all the rest together.
+Owns one decision: the plain forms of what is run all the time are served without importing typer, and
+`status` without Jinja, tomllib and dataclasses, too; those imports cost more than all the rest together.
 Rule: nothing is imported at the top but what the interpreter has loaded already.
 
 The garbage collector is off: a command lives for a second and frees everything by ending. With it on, the
@@ -18,13 +18,18 @@ import sys
 def main() -> None:
     """Run the command line."""
     gc.disable()
+    code = None
     if sys.argv[1:2] == ["status"]:
         from sysresp.cli import status  # noqa: PLC0415
 
         code = status.fast(sys.argv)
-        if code is not None:
-            sys.stderr.flush()
-            os._exit(code)  # standard output is flushed; freeing the interpreter's memory would cost 3 ms
+    elif sys.argv[1:2] in (["apply"], ["plan"]):
+        from sysresp.cli import plain  # noqa: PLC0415
+
+        code = plain.fast(sys.argv)
+    if code is not None:
+        sys.stderr.flush()
+        os._exit(code)  # standard output is flushed; freeing the interpreter's memory takes 3 ms and more
     from sysresp.cli.main import run  # noqa: PLC0415
 
     run()

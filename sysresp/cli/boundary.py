@@ -8,13 +8,9 @@ Owns the last `except` of the program. Rule: whatever a command raises leaves he
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import ParamSpec
-
-import typer
 
 from sysresp import __version__
 from sysresp.cli import problems, table, terminal
@@ -22,18 +18,6 @@ from sysresp.errors import Exit, Severity, SpecError, SysrespError
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 REPORT = "please report it with the output of the same command under SYSRESP_DEBUG=1"
-
-P = ParamSpec("P")
-
-
-def command(function: Callable[P, int]) -> Callable[P, None]:
-    """Make a function that returns an exit status a command of the application."""
-
-    @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        raise typer.Exit(int(guarded(lambda: function(*args, **kwargs))))
-
-    return wrapper
 
 
 def guarded(call: Callable[[], int]) -> int:
@@ -59,8 +43,6 @@ def guarded(call: Callable[[], int]) -> int:
         if error.filename is None:
             _drop_output()  # it may be standard output itself that is full
         return Exit.DENIED if error.errno in {errno.EACCES, errno.EPERM} else Exit.FAILED
-    except (typer.Exit, typer.Abort):
-        raise
     except Exception as error:  # the last boundary: anything else is our own bug
         if os.environ.get("SYSRESP_DEBUG"):
             raise

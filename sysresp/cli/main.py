@@ -8,7 +8,10 @@ every command; what is here must run on typer 0.7 to 0.28, which leaves `list[st
 # ruff: noqa: PLC0415, PLR0917 - each command imports its own work; its parameters are its options
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
+from typing import ParamSpec
 
 import typer
 
@@ -72,6 +75,19 @@ SYSTEMD_VERSION = typer.Option(
 )
 
 
+P = ParamSpec("P")
+
+
+def _guarded(function: Callable[P, int]) -> Callable[P, None]:
+    """Make a function that returns an exit status a command of the application."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        raise typer.Exit(int(boundary.guarded(lambda: function(*args, **kwargs))))
+
+    return wrapper
+
+
 def _scope(user: bool) -> Scope:
     return Scope.USER if user else Scope.SYSTEM
 
@@ -97,7 +113,7 @@ def options(
 
 
 @app.command()
-@boundary.command
+@_guarded
 def check(
     files: list[str] = FILES,
     file: list[str] = FILE,
@@ -119,7 +135,7 @@ def check(
 
 
 @app.command()
-@boundary.command
+@_guarded
 def render(
     files: list[str] = FILES,
     file: list[str] = FILE,
@@ -146,7 +162,7 @@ def render(
 
 
 @app.command()
-@boundary.command
+@_guarded
 def config(files: list[str] = FILES, file: list[str] = FILE, project: str = PROJECT) -> int:
     """Print the file with all its layers merged."""
     from sysresp.cli import show
@@ -155,7 +171,7 @@ def config(files: list[str] = FILES, file: list[str] = FILE, project: str = PROJ
 
 
 @app.command()
-@boundary.command
+@_guarded
 def schema() -> int:
     """Print the JSON Schema of services.toml, for editors."""
     from sysresp.cli import show
@@ -164,7 +180,7 @@ def schema() -> int:
 
 
 @app.command()
-@boundary.command
+@_guarded
 def plan(
     files: list[str] = FILES,
     file: list[str] = FILE,
@@ -186,7 +202,7 @@ def plan(
 
 
 @app.command()
-@boundary.command
+@_guarded
 def apply(
     files: list[str] = FILES,
     file: list[str] = FILE,
@@ -205,7 +221,7 @@ def apply(
 
 
 @app.command()
-@boundary.command
+@_guarded
 def down(
     names: list[str] = NAMES,
     project: str = OF_PROJECT,
@@ -227,7 +243,7 @@ def down(
 
 
 @app.command()
-@boundary.command
+@_guarded
 def status(
     names: list[str] = NAMES,
     show_all: bool = typer.Option(False, "--all", "-a", help="One line for each instance."),
@@ -247,7 +263,7 @@ def status(
 
 
 @app.command()
-@boundary.command
+@_guarded
 def start(
     names: list[str] = SOME_NAMES, project: str = OF_PROJECT, user: bool = USER, no_color: bool = NO_COLOR
 ) -> int:
@@ -256,7 +272,7 @@ def start(
 
 
 @app.command()
-@boundary.command
+@_guarded
 def stop(
     names: list[str] = SOME_NAMES, project: str = OF_PROJECT, user: bool = USER, no_color: bool = NO_COLOR
 ) -> int:
@@ -265,7 +281,7 @@ def stop(
 
 
 @app.command()
-@boundary.command
+@_guarded
 def restart(
     names: list[str] = SOME_NAMES, project: str = OF_PROJECT, user: bool = USER, no_color: bool = NO_COLOR
 ) -> int:
@@ -274,7 +290,7 @@ def restart(
 
 
 @app.command()
-@boundary.command
+@_guarded
 def reload(
     names: list[str] = SOME_NAMES, project: str = OF_PROJECT, user: bool = USER, no_color: bool = NO_COLOR
 ) -> int:
@@ -283,7 +299,7 @@ def reload(
 
 
 @app.command()
-@boundary.command
+@_guarded
 def logs(
     names: list[str] = SOME_NAMES,
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on showing new lines."),
@@ -298,7 +314,7 @@ def logs(
 
 
 @app.command()
-@boundary.command
+@_guarded
 def rehearse(
     files: list[str] = FILES,
     file: list[str] = FILE,
@@ -312,7 +328,7 @@ def rehearse(
 
 
 @app.command()
-@boundary.command
+@_guarded
 def version() -> int:
     """Print the version."""
     typer.echo(f"sysresp {__version__}")
