@@ -87,10 +87,10 @@ class Manager(Protocol):
     ) -> set[int]:
         """Wait until these jobs are gone, and return those that are not after timeout_sec.
 
-        `on_removed` is called for the end of each job that this connection queued; jobs that systemd made
-        of it are announced only while somebody else subscribes. Safe against lost signals, and right for
-        any job: the queue itself is looked at again from time to time. A job that ended unheard is gone
-        without a call, since nobody knows its result: read the state of its unit.
+        `on_removed` is called for the end of each job that this connection queued, and of no other. Safe
+        against lost signals, and right for any job: the queue itself is looked at again from time to time.
+        A job that ended unheard is gone without a call, since nobody knows its result: read the state of
+        its unit.
         """
 
 

@@ -179,7 +179,8 @@ class SystemManager:
                 continue
             self._gone.add(removed.job_id)
             pending.discard(removed.job_id)
-            on_removed(removed)
+            if removed.job_id in self._own:  # a private connection hears of all, the bus of none but ours
+                on_removed(removed)
         if self._bus.fd() < 0:
             raise Disconnected("the connection was closed")
 
