@@ -155,7 +155,7 @@ print("\\n".join(RealJournal().tail(unit, 3)))
 
 def test_the_last_words_of_a_run(box: Box) -> None:
     unit = f"{box.project}-a.service"
-    said = "printf 'caf\\\\351 \\\\033[1m\\\\n'; echo $$$$ >&2; exit 7"
+    said = "printf 'caf\\\\351 \\\\033[1m\\\\n'; echo $$$$ >&2; journalctl --sync; exit 7"
     box.write(f"/run/systemd/system/{unit}", f'[Service]\nType=oneshot\nExecStart=/bin/sh -c "{said}"\n')
     done = box.run([box.python, "-c", JOURNAL, unit], check=True)
     run, _, unit_lines = done.stdout.partition("--\n")
