@@ -130,8 +130,15 @@ def status(sysresp: list[str], rounds: int, count: int, work: Path) -> dict[str,
         "ActiveState,SubState,MainPID,NRestarts,MemoryCurrent,CPUUsageNSec,TasksCurrent,ActiveEnterTimestamp"
     )
     has_supervisor = shutil.which("supervisord") is not None
+    peer = None
     if has_supervisor:
-        quiet("supervisord", "-c", str(supervisor))
+        peer = subprocess.Popen(
+            ["supervisord", "--nodaemon", "-c", str(supervisor)], stdout=subprocess.PIPE, text=True
+        )
+        assert peer.stdout is not None
+        for line in peer.stdout:  # until it says that the last program runs
+            if f"'s{count - 1}'" in line or f"s{count - 1} entered RUNNING" in line:
+                break
     try:
         for _ in range(rounds + 1):  # the first round warms the caches and is dropped
             if has_supervisor:
@@ -140,7 +147,9 @@ def status(sysresp: list[str], rounds: int, count: int, work: Path) -> dict[str,
             figures["show"].append(timed(["systemctl", "show", "-p", properties, *names]))
             figures["list_units"].append(timed(["systemctl", "list-units", "--plain", "bench-*"]))
     finally:
-        quiet("supervisorctl", "-c", str(supervisor), "shutdown")
+        if peer is not None:
+            peer.terminate()
+            peer.communicate()
         quiet(*sysresp, "down", "--project", "bench")
     return {name: values[1:] for name, values in figures.items()}
 
