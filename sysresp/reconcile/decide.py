@@ -108,6 +108,9 @@ def _running(
     if wanted.verb is not None and not unit.start and row.active_state == "activating":
         # A scheduled oneshot at work: it has no other running state (systemd.service(5), Type=oneshot).
         return Verdict(Verb.KEEP, "its run in progress ends as it began")
+    if wanted.verb is None and unit.start and row.sub_state.startswith("auto-restart"):
+        # Else it would pass for running. RestartUnit ends the wait, and the outcome says whether it is up.
+        return Verdict(Verb.RESTART, "it failed, and systemd waits to try again")
     return wanted
 
 
