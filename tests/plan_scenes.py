@@ -18,8 +18,9 @@ from sysresp.reconcile.apply import apply
 from sysresp.reconcile.observe import observe
 from sysresp.reconcile.outcome import Outcome
 from sysresp.reconcile.plan import plan
-from sysresp.reconcile.steps import Plan
+from sysresp.reconcile.steps import Plan, RunJobs
 from sysresp.units.desired import Desired, Unit, UnitFile
+from tests.fakes import FakeFiles, FakeManager
 
 PROBER = b"print('ready')\n"
 UNIT_DIR = "/etc/systemd/system"
@@ -150,3 +151,22 @@ def projects(draw: st.DrawFn, *, plain: bool = False) -> dict[str, Entry]:
             oneshot=not plain and draw(st.integers(0, 4)) == 0,
         )
     return entries
+
+
+TWO = {"db": Entry(), "web": Entry(requires=("db",))}
+
+
+def scene() -> tuple[FakeFiles, FakeManager]:
+    """Return an empty host."""
+    files = FakeFiles()
+    return files, FakeManager(files)
+
+
+def verbs(made: Plan) -> dict[str, tuple[str, ...]]:
+    """Return what the plan shows of each unit."""
+    return {change.unit: tuple(v.value for v in change.verbs) for change in made.changes}
+
+
+def jobs(made: Plan) -> list[tuple[str, str]]:
+    """Return the jobs of the plan, in order."""
+    return [(j.verb.value, j.unit) for s in made.steps if isinstance(s, RunJobs) for j in s.jobs]

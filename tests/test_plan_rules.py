@@ -11,37 +11,24 @@ from sysresp.reconcile.observe import observe
 from sysresp.reconcile.plan import plan
 from sysresp.reconcile.steps import (
     DaemonReload,
-    Plan,
     RemoveFile,
     ResetFailed,
-    RunJobs,
     Verb,
 )
-from tests.fakes import FakeFiles, FakeManager, fake_host
+from tests.fakes import fake_host
 from tests.plan_scenes import (
     MANIFEST,
+    TWO,
     UNIT_DIR,
     Entry,
     clock,
     converge,
     desired_of,
+    jobs,
     plan_for,
+    scene,
+    verbs,
 )
-
-TWO = {"db": Entry(), "web": Entry(requires=("db",))}
-
-
-def scene() -> tuple[FakeFiles, FakeManager]:
-    files = FakeFiles()
-    return files, FakeManager(files)
-
-
-def verbs(made: Plan) -> dict[str, tuple[str, ...]]:
-    return {change.unit: tuple(v.value for v in change.verbs) for change in made.changes}
-
-
-def jobs(made: Plan) -> list[tuple[str, str]]:
-    return [(j.verb.value, j.unit) for s in made.steps if isinstance(s, RunJobs) for j in s.jobs]
 
 
 class TestAdministrator:

@@ -36,7 +36,6 @@ class Unit:
     main: bool = (
         True  # the .service a person means by the name; False for its socket, timer, path and helper
     )
-    ignore_start_failure: bool = False
     origin: Origin = NOWHERE
 
 
