@@ -24,6 +24,9 @@ class Exit(IntEnum):
     UNKNOWN = 4  # a name that no project has
     DENIED = 5  # the caller lacks the rights
     UNREACHABLE = 6  # no systemd, or no D-Bus, to talk to
+    ROLLED_BACK = 7  # the new generation failed, and the previous one is back
+    LOCKED = 8  # another sysresp is changing this project
+    REFUSED = 9  # the host is not as the last apply left it, or not as the plan saw it; nothing was done
     INTERRUPTED = 130  # Ctrl-C
 
 

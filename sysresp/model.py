@@ -17,6 +17,12 @@ from types import MappingProxyType
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
+SETTLE_SEC = 3.0
+"""How long apply watches what it changed: long enough for a bad option, a missing module, a port in use."""
+
+KEEP = 20
+"""How many generations of a project are kept."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
@@ -184,6 +190,15 @@ class Hardening:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollout:
+    """How the instances of a service are changed: so many at a time, each batch ready and settled first."""
+
+    parallel: int | None = None  # instances down at a time; None: a quarter of them, at least one
+    pause_sec: float = 0.0  # between a batch that has settled and the next
+    stop_on_failure: bool = True  # else all batches are tried before the failure is judged
+
+
+@dataclass(frozen=True, slots=True)
 class EnvironmentFile:
     """EnvironmentFile=; an optional one may be missing (the "-" prefix)."""
 
@@ -257,6 +272,9 @@ class Service:
     )  # by directive: "ConditionPathExists"
 
     restart: Restart = Restart()
+    settle_sec: float = SETTLE_SEC
+    ignore_start_failure: bool = False  # its failure is told, but no reason to roll back
+    rollout: Rollout = Rollout()
     start_timeout_sec: float | None = None
     watchdog_sec: float | None = None
     ready: Ready | None = None
@@ -278,6 +296,7 @@ class Spec:
     origin: Origin
     services: Mapping[str, Service]
     description: str | None = None
+    keep_generations: int = KEEP
 
 
 INFINITY = inf

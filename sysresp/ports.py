@@ -1,8 +1,8 @@
 """Everything that sysresp can do to a host, in one short list.
 
-Three Protocols: `Manager` (a systemd service manager), `Files` (the file system) and `Journal`. The real
-ones live in `sysresp.systemd`, the fakes in tests/fakes.py; tests/test_contract.py runs one suite on both.
-Nothing else in sysresp touches systemd or writes a file of the host.
+Protocols: `Manager` (a systemd service manager), `Files` (the file system), `Journal`, `Processes` and
+`Clock`. The real ones live in `sysresp.systemd`, the fakes in tests/fakes.py; tests/test_contract.py runs
+one suite on both. Nothing else in sysresp touches systemd, writes a file of the host or waits.
 
 Errors: every method may raise `sysresp.errors.SysrespError` (with Exit.DENIED or Exit.UNREACHABLE where
 that is the cause); OSError of the file system is passed on as it is: callers want errno and file name.
@@ -104,14 +104,27 @@ class UnitProblem(Exception):
         self.message = message
 
 
+class FileStat(NamedTuple):
+    """What stat(2) says of a file, links followed; times are seconds since the epoch."""
+
+    device: int
+    inode: int
+    size: int
+    mtime: float  # its content was written
+    ctime: float  # it was put there: a rename sets this and leaves mtime alone
+
+
 class Files(Protocol):
     """The file operations that apply needs; each is one point at which a power cut leaves a whole state."""
 
     def read(self, path: str) -> bytes | None:
         """Return the content, or None if there is no such file."""
 
-    def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
-        """Put the whole content there at once (temporary file, rename); makes parents 0755."""
+    def write(self, path: str, content: bytes, mode: int = 0o644, *, durable: bool = False) -> None:
+        """Put the whole content there at once (temporary file, rename); makes parents 0755.
+
+        With `durable` it survives a power cut from then on (fsync of the file and of its directory).
+        """
 
     def remove(self, path: str) -> None:
         """Remove a file or link; no error if it is gone."""
@@ -131,6 +144,32 @@ class Files(Protocol):
     def sync(self, path: str) -> None:
         """Make everything written to the file system of this path durable."""
 
+    def stat(self, path: str) -> FileStat | None:
+        """Return what is known about the file, None if there is none."""
+
+    def begin(self) -> None:
+        """Remember from here on what each change replaces, until `forget` or `undo`; not nested."""
+
+    def undo(self) -> list[str]:
+        """Put everything back as it was at `begin`, without needing room on the disk; ends what it began.
+
+        Returns the paths that could not be put back, [] after a success or if nothing was begun.
+        """
+
+    def forget(self) -> None:
+        """Let the changes since `begin` stand; no error if nothing was begun."""
+
+    def lock(self, path: str, holder: bytes) -> bytes | None:
+        """Take the exclusive lock of this path until `unlock` or the end of the process, and say who has it.
+
+        None: it is ours now, and `holder` is the content of the file (0644; parents are made 0755). Else the
+        content, by which whoever has it told who they are. Never waits. A file that a killed process left
+        behind is no lock (flock(2)). Not remembered by `begin`.
+        """
+
+    def unlock(self, path: str) -> None:
+        """Let the lock go; the file stays, empty, since removing it would be a race."""
+
 
 class Journal(Protocol):
     """Reading what a unit printed."""
@@ -139,13 +178,38 @@ class Journal(Protocol):
         """Return the last messages of the unit (of that run), oldest first; [] if it cannot be read."""
 
 
+class Processes(Protocol):
+    """Looking at running processes (proc(5))."""
+
+    def replaced(self, pid: int) -> list[str]:
+        """Return the program and the libraries that the process runs and that are no longer on the disk.
+
+        An upgrade puts another file at the path, and the process goes on with the old one. [] if the process
+        is gone or may not be looked at.
+        """
+
+
+class Clock(Protocol):
+    """Time, and waiting for it to pass."""
+
+    def now(self) -> float:
+        """Return the wall clock, in seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Return seconds that only ever grow (CLOCK_MONOTONIC)."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let that much time pass."""
+
+
 class Paths(NamedTuple):
     """Where one scope and mode keep their things; `sysresp.reconcile.layout` says which."""
 
     unit_dir: str  # "/etc/systemd/system": where our unit files and links go
-    state_dir: str  # "/var/lib/sysresp": manifests
+    state_dir: str  # "/var/lib/sysresp": manifests and generations
     prober: str  # "/var/lib/sysresp/ready.py": the installed readiness prober
     search: tuple[str, ...]  # the manager's unit path, first wins; a foreign unit of our name may be in any
+    lock_dir: str  # "/run/sysresp": one lock for each project, whatever its mode
 
 
 class Host(NamedTuple):
@@ -155,3 +219,5 @@ class Host(NamedTuple):
     files: Files
     journal: Journal
     paths: Paths
+    processes: Processes
+    clock: Clock

@@ -38,7 +38,7 @@ def paths(scope: Scope | str, mode: Mode | str, env: Mapping[str, str]) -> Paths
     """Return the places of this scope and mode; env gives HOME and the XDG directories of a user."""
     if scope == "system":
         state = state_dirs(scope, env)[mode != "persistent"]
-        return Paths(_SYSTEM_DIRS[mode], state, f"{state}/ready.py", _SYSTEM_SEARCH)
+        return Paths(_SYSTEM_DIRS[mode], state, f"{state}/ready.py", _SYSTEM_SEARCH, "/run/sysresp")
     config, run = _config(env), _runtime(env)
     unit_dir = {
         "persistent": f"{config}/systemd/user",
@@ -48,7 +48,7 @@ def paths(scope: Scope | str, mode: Mode | str, env: Mapping[str, str]) -> Paths
     state = state_dirs(scope, env)[mode != "persistent"]
     # The prober's path is part of the unit text, so it is the same whatever XDG_STATE_HOME says.
     prober = f"{_home(env)}/.local/state/sysresp/ready.py" if mode == "persistent" else f"{state}/ready.py"
-    return Paths(unit_dir, state, prober, _user_search(env, config, run))
+    return Paths(unit_dir, state, prober, _user_search(env, config, run), f"{run}/sysresp")
 
 
 def state_dirs(scope: Scope | str, env: Mapping[str, str]) -> tuple[str, str]:

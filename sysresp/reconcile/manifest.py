@@ -54,6 +54,12 @@ class Manifest(NamedTuple):
     restarts: tuple[str, ...] = ()  # running units that must yet be restarted to run what their file says
     reloads: tuple[str, ...] = ()  # ... reloaded
     unfinished: bool = False  # an apply was cut while it wrote files: links may be missing, reload is owed
+    generation: int = 0  # the number of the generation that this is; 0: applied before there were any
+    runs: tuple[
+        str, ...
+    ] = ()  # "UNIT DIGEST" of each in `restarts` and `reloads`: the text that it runs yet
+    was: tuple[str, ...] = ()  # digests of the files before an apply that is not finished: no drift
+    accepted: tuple[str, ...] = ()  # "FILE ON_DISK WANTED": digests of an edit by hand that may stay
 
 
 def path(state_dir: str, project: str) -> str:
@@ -140,6 +146,10 @@ _KINDS: dict[str, type] = {
     "restarts": tuple,
     "reloads": tuple,
     "unfinished": bool,
+    "generation": int,
+    "runs": tuple,
+    "was": tuple,
+    "accepted": tuple,
 }
 
 

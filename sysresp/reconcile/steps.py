@@ -140,6 +140,24 @@ class StartTransient:
     properties: tuple[tuple[str, str, object], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Watch these units, each for so many seconds; one that is not up for all of that time has failed.
+
+    With `stop` a failure ends the plan here: the steps that follow are for the instances that come next.
+    """
+
+    units: tuple[tuple[str, float], ...]
+    stop: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait before the next instances are changed."""
+
+    seconds: float
+
+
 Step = (
     WriteManifest
     | InstallProber
@@ -153,6 +171,8 @@ Step = (
     | ResetFailed
     | RunJobs
     | StartTransient
+    | Settle
+    | Pause
 )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sysresp.model import NOWHERE, Origin
+from sysresp.model import KEEP, NOWHERE, SETTLE_SEC, Origin, Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,15 @@ class Unit:
     origin: Origin = NOWHERE
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a change of a service goes; no part of any unit's text."""
+
+    settle_sec: float = SETTLE_SEC
+    ignore_start_failure: bool = False
+    rollout: Rollout = field(default_factory=Rollout)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
     """Everything that the project should own on the host."""
@@ -51,3 +60,7 @@ class Desired:
     # ^ symlinks below the unit directory, as `systemctl enable` makes them:
     #   "shop.target.wants/shop-web@1.service" -> name of the unit file ("shop-web@.service")
     needs_prober: bool = False  # some unit's ExecStartPost= runs the readiness prober, which apply installs
+    policies: Mapping[str, Policy] = field(
+        default_factory=dict
+    )  # by service; one that is not there: Policy()
+    keep_generations: int = KEEP
