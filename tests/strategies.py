@@ -26,6 +26,7 @@ from sysresp.model import (
     Ready,
     ReadyBy,
     Restart,
+    Rollout,
     Schedule,
     Service,
     Socket,
@@ -104,6 +105,13 @@ restarts = st.builds(
     within_sec=st.floats(1, 3600),
     success_exit=st.lists(st.sampled_from(("1", "SIGTERM", "42")), max_size=2).map(tuple),
     jitter_sec=st.floats(0, 10),
+)
+
+rollouts = st.builds(
+    Rollout,
+    parallel=_maybe(st.integers(1, 9)),
+    pause_sec=st.floats(0, 100),
+    stop_on_failure=st.booleans(),
 )
 
 limits = st.builds(
@@ -205,6 +213,9 @@ def services(draw: st.DrawFn, name: str, others: tuple[str, ...] = ()) -> Servic
         wants=draw(some),
         binds_to=draw(some),
         restart=draw(restarts),
+        settle_sec=draw(st.floats(0, 100)),
+        ignore_start_failure=draw(st.booleans()),
+        rollout=draw(rollouts),
         start_timeout_sec=draw(_maybe(_seconds)),
         ready=draw(_maybe(readies)),
         limits=draw(limits),
@@ -225,4 +236,5 @@ def specs(draw: st.DrawFn, max_services: int = 4) -> Spec:
         origin=Origin("services.toml", 0),
         services={name: draw(services(name, tuple(chosen[:at]))) for at, name in enumerate(chosen)},
         description=draw(_maybe(valid_text)),
+        keep_generations=draw(st.integers(1, 1000)),
     )

@@ -171,6 +171,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
             force_exit=STATUSES,
         ),
     ),
+    "settle": SPAN | st.sampled_from([0, "0", "500ms"]),
+    "ignore_start_failure": st.booleans(),
+    "rollout": table(parallel=st.integers(1, 1000), pause=SPAN, stop_on_failure=st.booleans()),
     "start_timeout": st.one_of(SPAN, st.just("infinity")),
     "ready": st.sampled_from(PROBES).map(lambda probe: {**probe, "timeout": 1, "interval": "200ms"}),
     "limits": table(

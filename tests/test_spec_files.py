@@ -161,10 +161,11 @@ def test_the_top_of_the_file(text: str, expected: str) -> None:
 
 
 def test_the_project_is_by_default_the_name_of_the_first_file() -> None:
-    body = b"description = 'y'\n[services.w]\ncommand = 'x'\n"
+    body = b"description = 'y'\nkeep_generations = 7\n[services.w]\ncommand = 'x'\n"
     spec, _ = parse([Layer("/etc/my-shop.toml", body), Layer("prod.toml", b"")])
     assert spec is not None
     assert (spec.project, spec.description, spec.origin) == ("my-shop", "y", Origin("/etc/my-shop.toml"))
+    assert spec.keep_generations == 7
     for path in ("-", "my shop.toml", "/dev/fd/63 "):
         spec, problems = parse([Layer(path, body)])
         assert spec is None

@@ -222,9 +222,9 @@ BAD_BODIES: list[tuple[str, str, str]] = [
     ("systemd = { Timer = { A = 1 } }", "systemd.Timer", "it has no `schedule`"),
     ("health = { http = 'x' }", "health", "not there yet"),
     ("alerts = ['x']", "alerts", "not there yet"),
-    ("settle = 1", "settle", "not there yet"),
-    ("rollout = 1", "rollout", "not there yet"),
-    ("ignore_start_failure = true", "ignore_start_failure", "not there yet"),
+    ("settle = 'soon'", "settle", "must be a duration"),
+    ("rollout = 1", "rollout", "must be a table of parallel, pause or stop_on_failure, got 1"),
+    ("ignore_start_failure = 1", "ignore_start_failure", "must be true or false"),
 ]
 
 

@@ -238,6 +238,13 @@ class _Checks:
             (at / "schedule").error(
                 "cannot be together with `instances`", "write a service for each, or remove one"
             )
+        if (
+            "rollout" in self.raw
+            and "instances" not in self.raw
+            and not self.inherited((*at.path, "rollout"))
+        ):
+            what = "has no effect: there is no `instances`, and a service without them is changed at once"
+            (at / "rollout").warn(what, "write instances = 2, or remove it")
         if service.unit and "@" in service.unit and "instances" not in self.raw:
             plain = quote(service.unit.replace("@", ""))
             (at / "unit").error("names a unit with instances, and there is no `instances`", f"write {plain}")

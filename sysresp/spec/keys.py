@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sysresp.model import Kind
+from sysresp.model import KEEP, SETTLE_SEC, Kind
 from sysresp.spec.addresses import READY, SOCKET
 from sysresp.spec.commands import Commands
 from sysresp.spec.directives import CONDITIONS, SYSTEMD
 from sysresp.spec.quantities import Duration
 from sysresp.spec.report import At
-from sysresp.spec.tables import HARDENING, HOOK, LIMITS, RELOAD, RESTART, SCHEDULE, STOP, WATCH
+from sysresp.spec.tables import HARDENING, HOOK, LIMITS, RELOAD, RESTART, ROLLOUT, SCHEDULE, STOP, WATCH
 from sysresp.spec.types import Bool, Enum, Int, Key, ListOf, Str, Table
 from sysresp.spec.values import (
     ACCOUNT,
@@ -60,6 +60,7 @@ SERVICE = (
     Key("unit", UNIT, "Name of its unit", '"web.service"', '"PROJECT-NAME.service"'),
     Key("template", TEMPLATE, "Your own template in /etc/sysresp/templates", '"web.service.j2"'),
     Key("instances", INSTANCES, "How many of it, or their names", "4"),
+    Key("rollout", ROLLOUT, "How a change reaches its instances", '{ parallel = 1, pause = "5s" }'),
     Key("pre_start", HOOK, "Run before it starts", '["/srv/shop/bin/migrate"]'),
     Key("post_start", HOOK, "Run after it has started", '["/srv/shop/bin/warm-up"]'),
     Key("reload", RELOAD, "How it reads its files again", '{ signal = "HUP" }'),
@@ -127,6 +128,15 @@ SERVICE = (
         "watchdog_sec",
     ),
     Key("ready", READY, "It has started when this probe succeeds", '{ tcp = "127.0.0.1:5432" }'),
+    Key(
+        "settle",
+        Duration(),
+        "After a change it must stay up so long, else apply puts back what was there",
+        '"10s"',
+        f"{SETTLE_SEC:g}s",
+        "settle_sec",
+    ),
+    Key("ignore_start_failure", Bool(), "Its failure is told, and nothing is put back", "true", "false"),
     Key("limits", LIMITS, "What it may use", '{ memory = "512M", tasks = 200 }'),
     Key("listen", SOCKET, "Sockets that systemd opens for it", '["127.0.0.1:8000"]', field="socket"),
     Key("on_demand", Bool(), "The first connection starts it; with listen", "true", "false"),
@@ -145,19 +155,6 @@ SERVICE = (
         Str(),
         "Who is told",
         later=_LATER.format("systemd.Unit.OnFailure can start a unit of yours"),
-    ),
-    Key(
-        "settle",
-        Duration(),
-        "How long it is watched",
-        later=_LATER.format("`ready` decides when it has started"),
-    ),
-    Key("rollout", Str(), "How instances are changed", later=_LATER.format("instances change together")),
-    Key(
-        "ignore_start_failure",
-        Bool(),
-        "Apply goes on",
-        later=_LATER.format("use `wants`, not `requires`, for it"),
     ),
 )
 """Keys of a service, and of [defaults]."""
@@ -187,6 +184,9 @@ TOP = {
             "the file's name without .toml",
         ),
         Key("description", Str(), "One line for people", '"The shop"'),
+        Key(
+            "keep_generations", Int(1, 1000), "How many applied changes can be gone back to", "50", str(KEEP)
+        ),
         Key(
             "defaults",
             SERVICE_TABLE,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sysresp.errors import Problem, Severity, SpecError
-from sysresp.model import Origin, Scope, Service, Spec
+from sysresp.model import KEEP, Origin, Scope, Service, Spec
 from sysresp.spec import relations
 from sysresp.spec.build import build
 from sysresp.spec.keys import PROJECT_NAME, SERVICE_TABLE, SHORT, TOP
@@ -153,6 +153,10 @@ def _spec(document: Document, first: str, scope: Scope, top: At) -> Spec:
     description = None
     if "description" in data:
         description = TOP["description"].type.parse(data["description"], _at(top, "description"))
+    keep = KEEP
+    if "keep_generations" in data:
+        parsed = TOP["keep_generations"].type.parse(data["keep_generations"], _at(top, "keep_generations"))
+        keep = KEEP if parsed is BAD else parsed
     if "defaults" in data:
         SERVICE_TABLE.parse(data["defaults"], _at(top, "defaults"))
     here = top / "services"
@@ -175,6 +179,7 @@ def _spec(document: Document, first: str, scope: Scope, top: At) -> Spec:
         origin=Origin(first),
         services=services,
         description=None if description is BAD else description,
+        keep_generations=keep,
     )
 
 

@@ -1,4 +1,4 @@
-"""The tables inside of a service: restart, stop, limits, schedule, watch, hardening, reload.
+"""The tables inside of a service: restart, rollout, stop, limits, schedule, watch, hardening, reload.
 
 Each is a list of rows as in sysresp.spec.keys, which puts them together, and a function that makes the value
 of the model and refuses keys that do not fit each other. Rule: a check here may use this table only.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sysresp.model import Hardening, Limits, Restart, Schedule, Stop, Watch
+from sysresp.model import Hardening, Limits, Restart, Rollout, Schedule, Stop, Watch
 from sysresp.spec.commands import Commands
 from sysresp.spec.directives import EXCEPTIONS
 from sysresp.spec.quantities import Amount, Duration
@@ -79,6 +79,28 @@ RESTART = Table(
     ],
     _restart,
     short="when",
+)
+
+
+def _rollout(values: dict[str, Any], _at: At) -> Any:
+    return Rollout(**values)
+
+
+ROLLOUT = Table(
+    [
+        Key(
+            "parallel",
+            Int(1, 1000),
+            "How many instances are down at a time",
+            "2",
+            "a quarter of them, at least one",
+        ),
+        Key("pause", Duration(), "Pause before the next ones, after these are up", '"5s"', "0", "pause_sec"),
+        Key(
+            "stop_on_failure", Bool(), "The next ones are left alone if one of these fails", "false", "true"
+        ),
+    ],
+    _rollout,
 )
 
 
