@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sysresp.errors import Severity
@@ -12,12 +14,14 @@ from sysresp.model import (
     Listen,
     Ready,
     ReadyBy,
+    Rollout,
     Schedule,
     Scope,
     Socket,
     Watch,
 )
 from sysresp.units.change import Effect, effect
+from sysresp.units.desired import Policy
 from sysresp.units.render import render
 from tests.rendered import HERE, desired, only, problems, service, spec, values
 
@@ -197,6 +201,29 @@ class TestUnits:
 
     def test_user_scope_without_sandbox(self) -> None:
         assert desired(service(), scope=Scope.USER)
+
+
+def test_only_what_differs_from_the_usual_policy_is_said() -> None:
+    rollout = Rollout(2, 5.0, stop_on_failure=False)
+    made = render(
+        replace(
+            spec(
+                service("a"),
+                service("b", settle_sec=0.0),
+                service("c", ignore_start_failure=True),
+                service("d", instances=("1", "2"), rollout=rollout),
+                service("e", settle_sec=3.0, rollout=Rollout()),
+            ),
+            keep_generations=7,
+        ),
+        version=252,
+    ).desired
+    assert made.policies == {
+        "b": Policy(settle_sec=0.0),
+        "c": Policy(ignore_start_failure=True),
+        "d": Policy(rollout=rollout),
+    }
+    assert made.keep_generations == 7
 
 
 def test_nothing_to_do_is_seen() -> None:

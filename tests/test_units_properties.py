@@ -13,6 +13,7 @@ from sysresp.model import (
     Spec,
 )
 from sysresp.units import quote
+from sysresp.units.desired import Policy
 from sysresp.units.directives import TABLE
 from sysresp.units.render import render
 from sysresp.units.text import owner, parse
@@ -38,6 +39,30 @@ class TestProperties:
             # Nothing in a value can end its line, so that every line is one entry, a section or a remark.
             written = [line for line in file.text.split("\n") if line and line[0] not in "[#"]
             assert len(written) == len(parse(file.text))
+
+    @settings(max_examples=20, deadline=None)
+    @given(specs(), specs())
+    def test_how_a_change_goes_is_no_part_of_any_unit(self, what: Spec, other: Spec) -> None:
+        some = next(iter(other.services.values()))
+        changed = replace(
+            what,
+            keep_generations=other.keep_generations,
+            services={
+                name: replace(
+                    one,
+                    settle_sec=some.settle_sec,
+                    ignore_start_failure=some.ignore_start_failure,
+                    rollout=some.rollout,
+                )
+                for name, one in what.services.items()
+            },
+        )
+        before, after = (render(each, version=252).desired for each in (what, changed))
+        assert (before.files, before.units, before.links) == (after.files, after.units, after.links)
+        usual = Policy()
+        for name in what.services:
+            policy = after.policies.get(name, usual)
+            assert policy == Policy(some.settle_sec, some.ignore_start_failure, some.rollout)
 
     @settings(max_examples=30, deadline=None)
     @given(specs())

@@ -27,7 +27,7 @@ from sysresp.spec import names
 from sysresp.units import companions, quote
 from sysresp.units.change import DIGEST
 from sysresp.units.compose import compose
-from sysresp.units.desired import Desired, Unit, UnitFile
+from sysresp.units.desired import Desired, Policy, Unit, UnitFile
 from sysresp.units.sheet import SECTIONS, Group, Groups, Report, Setting, apply_raw, one_line
 from sysresp.units.text import OWNER_SECTION, parse
 
@@ -78,6 +78,8 @@ def render(
         units=units,
         links=room.links,
         needs_prober=any(service.ready is not None for service in spec.services.values()),
+        policies=_policies(spec),
+        keep_generations=spec.keep_generations,
     )
     return Rendered(desired, tuple(sorted(room.problems)))
 
@@ -242,6 +244,16 @@ def _loaded(service: Service, file: str) -> list[tuple[str, str]]:
     if not at:
         return [(file, "")]
     return [(f"{before}@{instance}.{after}", instance) for instance in service.instances or ()]
+
+
+def _policies(spec: Spec) -> dict[str, Policy]:
+    """Return how a change of each service goes, where the file says it."""
+    found = {
+        name: Policy(service.settle_sec, service.ignore_start_failure, service.rollout)
+        for name, service in spec.services.items()
+    }
+    usual = Policy()
+    return {name: policy for name, policy in found.items() if policy != usual}
 
 
 def _owned(text: str, project: str, service: str = "", digest: str = "") -> str:
