@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 
-from sysresp.cli import change, hosts, running
+from sysresp.cli import hosts, outcome_text, running
 from sysresp.cli.boundary import usage
 from sysresp.errors import Exit, SysrespError
 from sysresp.model import Mode, Scope
 from sysresp.reconcile.act import act
+from sysresp.reconcile.lock import locked
 from sysresp.reconcile.manifest import Manifest, ManifestUnit
 from sysresp.reconcile.names import matches, select
 from sysresp.reconcile.outcome import Outcome
@@ -38,17 +40,26 @@ def run(verb: str, names: Sequence[str], *, project: str, scope: Scope, colour: 
     for manifest, own, _ in _chosen(names, project, scope):
         with running.progress() as show:
             host = hosts.host(scope, Mode(manifest.mode))
-            outcome = act(wanted, manifest, own, host, on_event=show, now=time.monotonic)
+            with locked(host, manifest.project, hosts.holder(verb)):
+                outcome = act(wanted, manifest, own, host, on_event=show)
         running.report(
             Plan(project=manifest.project), outcome, spec=None, user=user, colour=colour, verb=verb
         )
         if not outcome.interrupted:
             print(_summary(wanted, outcome, own, time.monotonic() - began))
         again = " ".join(["sysresp", verb, *(["--user"] if user else []), *own])
-        status = change.finish(outcome, again) or status
+        status = _finish(outcome, again) or status
         if outcome.interrupted:
             break
     return status
+
+
+def _finish(outcome: Outcome, again: str) -> int:
+    """Say where things stand if it was cut, and return the exit status."""
+    if outcome.interrupted or outcome.timed_out:
+        print(outcome_text.cut(outcome, again), file=sys.stderr)
+        return Exit.INTERRUPTED if outcome.interrupted else Exit.FAILED
+    return Exit.OK if outcome.ok else Exit.FAILED
 
 
 def _summary(verb: JobVerb, outcome: Outcome, names: Sequence[str], seconds: float) -> str:

@@ -41,6 +41,7 @@ class Built(NamedTuple):
     """What came out; `desired` is None if there is an error in the files themselves."""
 
     files: tuple[str, ...]
+    texts: tuple[tuple[str, str], ...]
     spec: Spec | None
     desired: Desired | None
     problems: tuple[Problem, ...]
@@ -50,6 +51,7 @@ class Wanted(NamedTuple):
     """What came out without any error."""
 
     files: tuple[str, ...]
+    texts: tuple[tuple[str, str], ...]  # (path, content) of each
     spec: Spec
     desired: Desired
     problems: tuple[Problem, ...]  # warnings
@@ -62,9 +64,10 @@ def build(source: Source, manager: Manager | None = None) -> Built:
     """
     files = sources.find(source.files)
     layers = sources.read(files, project=source.project)
+    texts = tuple((layer.path, layer.text.decode(errors="surrogateescape")) for layer in layers)
     parsed = parse(layers, scope=source.scope)
     if parsed.spec is None:
-        return Built(tuple(files), None, None, parsed.problems)
+        return Built(tuple(files), texts, None, None, parsed.problems)
     spec = parsed.spec
     release = source.systemd_version or version(source.scope, manager)
     rendered = render(
@@ -76,7 +79,7 @@ def build(source: Source, manager: Manager | None = None) -> Built:
         digests=answers.digests(spec, exact=manager is not None),
     )
     found = {*parsed.problems, *answers.problems(spec), *rendered.problems}
-    return Built(tuple(files), spec, rendered.desired, tuple(quoted(sorted(found), layers)))
+    return Built(tuple(files), texts, spec, rendered.desired, tuple(quoted(sorted(found), layers)))
 
 
 def wanted(source: Source, manager: Manager | None = None) -> Wanted:
@@ -85,7 +88,7 @@ def wanted(source: Source, manager: Manager | None = None) -> Wanted:
     if built.spec is None or built.desired is None or problems.errors_in(built.problems):
         raise SpecError(built.problems)
     show_problems(built.problems)
-    return Wanted(built.files, built.spec, built.desired, built.problems)
+    return Wanted(built.files, built.texts, built.spec, built.desired, built.problems)
 
 
 def prober(path: str) -> tuple[str, ...]:

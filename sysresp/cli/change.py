@@ -1,7 +1,7 @@
-"""`plan`, `apply` and `down`: the commands that make a plan, and show it or do it.
+"""`plan`, `apply`, `rollback`, `resume` and `down`: the commands that make a plan, and show it or do it.
 
-Owns the order: connect, build, observe, plan, then print or execute. `plan` and `apply` make their plan in
-the same function, so what is printed is what is done.
+Owns the order: connect, build or load what is wished, then print its plan or converge to it. `plan` and
+`apply` make their plan by the same function, so what is printed is what is done.
 """
 
 from __future__ import annotations
@@ -10,98 +10,114 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from sysresp.cli import build, hosts, outcome_text, plan_text, running, terminal
+from sysresp.cli import build, hosts, plan_file, plan_text, report_text, running, terminal
 from sysresp.cli.boundary import usage
 from sysresp.cli.build import Source
 from sysresp.errors import Exit, Severity, SpecError, SysrespError
 from sysresp.model import NOWHERE, Mode, Scope, Spec
 from sysresp.ports import Host
-from sysresp.reconcile import layout
-from sysresp.reconcile.apply import apply as execute
-from sysresp.reconcile.down import plan_down
+from sysresp.reconcile import generations, layout
+from sysresp.reconcile.converge import Prepared, Wish, converge, prepare, take_down
 from sysresp.reconcile.manifest import Manifest
 from sysresp.reconcile.names import select
-from sysresp.reconcile.observe import observe
-from sysresp.reconcile.outcome import Outcome
-from sysresp.reconcile.plan import plan as make_plan
 from sysresp.reconcile.steps import Plan
+from sysresp.spec.quantities import span
 from sysresp.units.desired import Desired
 
-__all__ = ["Source", "apply", "down", "plan"]
+__all__ = ["Options", "Source", "apply", "down", "plan", "resume", "rollback"]
 
 
-class Made(NamedTuple):
-    """A plan and what it was made from."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line says about how, not what."""
 
-    plan: Plan
-    host: Host
-    spec: Spec | None
-    unchanged: int  # units that stay as they are
-
-
-def _make(source: Source) -> Made:
-    host = hosts.host(source.scope, source.mode)
-    wanted = build.wanted(source, host.manager)
-    desired = wanted.desired
-    observed = observe(
-        host, desired.project, desired, state_dirs=layout.state_dirs(source.scope, os.environ)
-    )
-    made = make_plan(
-        desired,
-        observed,
-        paths=host.paths,
-        mode=source.mode,
-        scope=source.scope,
-        source=[os.path.abspath(file) if file != "-" else file for file in wanted.files],  # noqa: PTH100
-        prober=hosts.prober_program() if desired.needs_prober else b"",
-    )
-    # A clash of the whole project is a sentence of its own, not about a key of the file; where there is one
-    # without any line (the project is applied in another mode), all others follow from it.
-    found = tuple(replace(p, key="") if p.key == "project" else p for p in made.problems)
-    found = tuple(p for p in found if p.origin == NOWHERE) or found
-    if any(problem.severity is Severity.ERROR for problem in found):
-        error = SpecError(found)
-        error.exit = Exit.FAILED  # the file is good, the host is in its way
-        error.message = "nothing was changed"
-        raise error
-    build.show_problems(found)
-    return Made(made, host, wanted.spec, _unchanged(desired, made))
+    settle: str = ""  # "10s"; "": each service's own
+    rollback: bool = True
+    wait: str = ""  # "60s"; "": not at all
+    as_json: bool = False
+    colour: bool = True
+    dry_run: bool = False
 
 
-def _unchanged(desired: Desired, plan: Plan) -> int:
-    touched = {change.unit for change in (*plan.changes, *plan.keeps)}
-    return sum(unit.name not in touched and unit.file not in touched for unit in desired.units.values())
+USUAL = Options()
 
 
-def plan(source: Source, *, as_json: bool, detailed: bool, colour: bool) -> int:
+def plan(source: Source, options: Options = USUAL, *, detailed: bool = False, out: str = "") -> int:
     """Print the plan; with `detailed`, the exit status says whether anything would change."""
     try:
-        made = _make(source)
+        host = hosts.host(source.scope, source.mode)
+        wish, _ = _wished(source, host, options, "plan")
+        made = prepare(wish, host)
+        _check(made)
     except SysrespError as error:
         if detailed:
             error.exit = Exit.FAILED  # 2 means changes here
         raise
-    if as_json:
-        print(json.dumps(plan_text.as_object(made.plan, made.unchanged), indent=2))
-    else:
-        on = terminal.has_colour(sys.stdout, wanted=colour)
-        sys.stdout.write(plan_text.text(made.plan, colour=on, unchanged=made.unchanged))
+    if out:
+        plan_file.write(out, wish, made)
+    _show(made.plan, _unchanged(wish.desired, made.plan), options)
     return Exit.USAGE if detailed and not made.plan.is_noop else Exit.OK
 
 
-def apply(source: Source, *, as_json: bool, colour: bool) -> int:
-    """Execute the plan and tell what became of it."""
+def apply(source: Source, options: Options = USUAL, *, plan_path: str = "") -> int:
+    """Converge to the file, or to the plan that was written to one, and tell what became of it."""
     began = time.monotonic()
-    made = _make(source)
-    words = "sysresp apply" + " --user" * (source.scope is Scope.USER)
-    again = " ".join(
-        [words, *(["--" + source.mode] if source.mode is not Mode.PERSISTENT else []), *source.files]
-    )
-    return _do(made, source.scope, began, again, as_json=as_json, colour=colour)
+    if plan_path:
+        if source.files or source.project or options.settle:
+            raise usage("--plan says it all: leave out the files, --project and --settle")
+        saved = plan_file.read(plan_path)
+        host = hosts.host(saved.wish.scope, saved.wish.mode)
+        wish = _with(saved.wish, "apply", options)
+        return _converge(wish, host, options, began, f"sysresp plan --out {plan_path}", check=saved.check)
+    host = hosts.host(source.scope, source.mode)
+    wish, spec = _wished(source, host, options, "apply")
+    return _converge(wish, host, options, began, _again("apply", wish, *source.files), spec=spec)
+
+
+def rollback(number: int, *, project: str, scope: Scope, options: Options = USUAL) -> int:
+    """Converge to an earlier generation, as a new one that is its copy."""
+    began = time.monotonic()
+    host, name = _project(project, scope)
+    entries = generations.history(host.files, host.paths, name)
+    manifest = next((m for m in hosts.manifests(scope, name)), None)
+    at = manifest.generation if manifest is not None else 0
+    number = number or generations.before(entries, at)
+    if not number:
+        raise SysrespError(
+            f'the project "{name}" has no earlier generation to go back to',
+            hint="see which there are: sysresp history",
+            exit=Exit.UNKNOWN,
+        )
+    old = generations.load(host.files, host.paths, name, number)
+    later = [entry.number for entry in entries if entry.number > number]
+    stopped: frozenset[str] = frozenset()
+    if later:  # what the administrator had stopped when that generation was left stays so
+        left = generations.load(host.files, host.paths, name, later[0])
+        stopped = frozenset(left.stopped)
+    wish = _with(_of_generation(old, scope), "rollback", options)
+    wish = replace(wish, restores=number, stopped=stopped)
+    print(f"{name}: back to generation {number}", file=sys.stderr)
+    if options.dry_run:
+        made = prepare(wish, host)
+        _check(made)
+        _show(made.plan, _unchanged(wish.desired, made.plan), options)
+        return Exit.OK
+    return _converge(wish, host, options, began, _again("rollback", wish, str(number)))
+
+
+def resume(*, project: str, scope: Scope, options: Options = USUAL) -> int:
+    """Go on with an apply that was cut, from the generation's own record."""
+    began = time.monotonic()
+    host, name = _project(project, scope)
+    manifest = next((m for m in hosts.manifests(scope, name)), None)
+    if manifest is None or not manifest.generation:
+        raise SysrespError(f'the project "{name}" has nothing to go on with', exit=Exit.OK)
+    old = generations.load(host.files, host.paths, name, manifest.generation)
+    wish = _with(_of_generation(old, scope), "resume", options)
+    return _converge(wish, host, options, began, _again("resume", wish))
 
 
 def down(
@@ -110,18 +126,137 @@ def down(
     project: str,
     scope: Scope,
     modes: Sequence[Mode],
-    as_json: bool,
-    colour: bool,
+    options: Options = USUAL,
 ) -> int:
     """Stop and remove a project, or services of it."""
     began = time.monotonic()
     owned = [one for one in hosts.manifests(scope, project) if not modes or one.mode in modes]
     one = _only(owned, names, project)
     host = hosts.host(scope, Mode(one.mode))
-    observed = observe(host, one.project)
-    made = Made(plan_down(one, observed, names, paths=host.paths), host, None, 0)
+    with running.progress() as show:
+        done = take_down(
+            one.project,
+            names,
+            host,
+            holder=hosts.holder("down"),
+            wait_sec=_seconds("--wait", options.wait),
+            on_event=show,
+        )
     again = " ".join(["sysresp down", *(["--user"] if scope is Scope.USER else []), *names])
-    return _do(made, scope, began, again, as_json=as_json, colour=colour)
+    told = report_text.Told(spec=None, user=scope is Scope.USER, again=again, began=began)
+    return report_text.tell(done, told, as_json=options.as_json, colour=options.colour)
+
+
+def _wished(source: Source, host: Host, options: Options, command: str) -> tuple[Wish, Spec]:
+    wanted = build.wanted(source, host.manager)
+    wish = Wish(
+        desired=wanted.desired,
+        mode=source.mode,
+        scope=source.scope,
+        source=tuple(os.path.abspath(file) if file != "-" else file for file in wanted.files),  # noqa: PTH100
+        texts=wanted.texts,
+    )
+    return _with(wish, command, options), wanted.spec
+
+
+def _of_generation(old: generations.Generation, scope: Scope) -> Wish:
+    return Wish(desired=old.desired, mode=old.mode, scope=scope, source=old.source, texts=old.texts)
+
+
+def _with(wish: Wish, command: str, options: Options) -> Wish:
+    """Return the wish with what comes from the command line and from the caller."""
+    settle = _seconds("--settle", options.settle) if options.settle else wish.settle_sec
+    return replace(
+        wish,
+        holder=hosts.holder(command),
+        state_dirs=layout.state_dirs(wish.scope, os.environ),
+        prober=hosts.prober_program,
+        settle_sec=settle,
+        rollback=options.rollback,
+        wait_sec=_seconds("--wait", options.wait),
+    )
+
+
+def _seconds(option: str, text: str) -> float:
+    seconds = span(text) if text else 0.0
+    if seconds is None or seconds > 86400:
+        raise usage(f"{option} must be a duration of at most a day, got {text!r}", "such as 10s or 2min")
+    return seconds
+
+
+def _again(command: str, wish: Wish, *words: str) -> str:
+    """Return the command line with which to go on."""
+    user = ["--user"] if wish.scope is Scope.USER else []
+    mode = ["--" + wish.mode] if wish.mode is not Mode.PERSISTENT and command == "apply" else []
+    return " ".join(["sysresp", command, *user, *mode, *words])
+
+
+def _check(made: Prepared) -> None:
+    """Raise if the plan must not be done, print its warnings."""
+    # A clash of the whole project is a sentence of its own, not about a key of the file; where there is one
+    # without any line (the project is applied in another mode), all others follow from it.
+    found = tuple(replace(p, key="") if p.key == "project" else p for p in made.plan.problems)
+    found = tuple(p for p in found if p.origin == NOWHERE) or found
+    if any(problem.severity is Severity.ERROR for problem in found):
+        error = SpecError(found)
+        error.exit = Exit.FAILED  # the file is good, the host is in its way
+        error.message = "nothing was changed"
+        raise error
+    build.show_problems(found)
+
+
+def _converge(
+    wish: Wish,
+    host: Host,
+    options: Options,
+    began: float,
+    again: str,
+    *,
+    spec: Spec | None = None,
+    check: Callable[[Prepared], None] = lambda _: None,
+) -> int:
+    def checked(made: Prepared) -> None:
+        check(made)
+        _check(made)
+
+    with running.progress() as show:
+        done = converge(wish, host, check=checked, on_found=running.found, on_event=show)
+    told = report_text.Told(
+        spec=spec,
+        user=wish.scope is Scope.USER,
+        again=again,
+        began=began,
+        unchanged=_unchanged(wish.desired, done.plan),
+    )
+    return report_text.tell(done, told, as_json=options.as_json, colour=options.colour)
+
+
+def _unchanged(desired: Desired, plan: Plan) -> int:
+    touched = {change.unit for change in (*plan.changes, *plan.keeps)}
+    return sum(unit.name not in touched and unit.file not in touched for unit in desired.units.values())
+
+
+def _show(plan: Plan, unchanged: int, options: Options) -> None:
+    if options.as_json:
+        print(json.dumps(plan_text.as_object(plan, unchanged), indent=2))
+    else:
+        on = terminal.has_colour(sys.stdout, wanted=options.colour)
+        sys.stdout.write(plan_text.text(plan, colour=on, unchanged=unchanged))
+
+
+def _project(project: str, scope: Scope) -> tuple[Host, str]:
+    """Return the host of the one project that is meant, in the mode in which it is or was applied."""
+    known = hosts.projects(scope)
+    if project:
+        known = [one for one in known if one[0] == project]
+    if not known:
+        whose = f'the project "{project}"' if project else "any project"
+        raise SysrespError(f"there is no history of {whose} here", exit=Exit.UNKNOWN)
+    if len(known) > 1:
+        listed = ", ".join(f"{name} ({mode})" for name, mode in known)
+        raise usage(f"that could mean several projects: {listed}", "say which: --project NAME")
+    name, mode = known[0]
+    return hosts.host(scope, mode), name
 
 
 def _only(owned: Sequence[Manifest], names: Sequence[str], project: str) -> Manifest:
@@ -134,34 +269,3 @@ def _only(owned: Sequence[Manifest], names: Sequence[str], project: str) -> Mani
         listed = ", ".join(f"{one.project} ({one.mode})" for one in found)
         raise usage(f"that could mean several projects: {listed}", "say which: --project NAME")
     return found[0]
-
-
-def _do(made: Made, scope: Scope, began: float, again: str, *, as_json: bool, colour: bool) -> int:
-    with running.progress() as show:
-        outcome = execute(made.plan, made.host, on_event=show, now=time.monotonic)
-    seconds = time.monotonic() - began
-    user = scope is Scope.USER
-    if as_json:
-        report = outcome_text.as_object(
-            made.plan,
-            outcome,
-            unchanged=made.unchanged,
-            seconds=seconds,
-            spec=made.spec,
-            user=user,
-            verb="restart",
-        )
-        print(json.dumps(report, indent=2))
-    else:
-        running.report(made.plan, outcome, spec=made.spec, user=user, colour=colour)
-        if not outcome.interrupted:
-            print(outcome_text.summary(made.plan, outcome, made.unchanged, seconds))
-    return finish(outcome, again)
-
-
-def finish(outcome: Outcome, again: str) -> int:
-    """Say where things stand if it was cut, and return the exit status."""
-    if outcome.interrupted or outcome.timed_out:
-        print(outcome_text.cut(outcome, again), file=sys.stderr)
-        return Exit.INTERRUPTED if outcome.interrupted else Exit.FAILED
-    return Exit.OK if outcome.ok else Exit.FAILED

@@ -14,7 +14,8 @@ from pathlib import Path
 import sysresp
 from sysresp.model import Mode, Scope
 from sysresp.ports import Host
-from sysresp.reconcile import layout
+from sysresp.reconcile import generations, layout
+from sysresp.reconcile.lock import Holder
 from sysresp.reconcile.manifest import Manifest, all_manifests
 from sysresp.systemd.files import RealFiles
 from sysresp.systemd.journal import RealJournal
@@ -50,3 +51,31 @@ def manifests(scope: Scope, project: str = "") -> list[Manifest]:
     files = host(scope, Mode.PERSISTENT).files
     found = [one for where in layout.state_dirs(scope, os.environ) for one in all_manifests(files, where)]
     return [one for one in found if project in {"", one.project}]
+
+
+def projects(scope: Scope) -> list[tuple[str, Mode]]:
+    """Return the projects that have generations, with the mode of the latest; applied or taken away."""
+    found = {}
+    for mode in (Mode.PERSISTENT, Mode.RUNTIME):
+        one = host(scope, mode)
+        for name in one.files.listdir(f"{one.paths.state_dir}/generations"):
+            entries = generations.history(one.files, one.paths, name)
+            if entries:
+                last = entries[-1]
+                found[name, last.mode] = (last.when, name, Mode(last.mode))
+    newest = sorted(found.values(), reverse=True)
+    return sorted({name: mode for _, name, mode in reversed(newest)}.items())
+
+
+def holder(command: str) -> Holder:
+    """Return who we are, for the lock and for the history."""
+    return Holder(os.getpid(), os.environ.get("SUDO_USER") or _account(), command)
+
+
+def _account() -> str:
+    import pwd  # noqa: PLC0415 - loads nsswitch modules
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

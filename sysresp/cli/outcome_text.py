@@ -32,18 +32,21 @@ MOST_NAMES = 8
 
 def summary(plan: Plan, outcome: Outcome, unchanged: int, seconds: float) -> str:
     """Return the last line, such as "shop: 3 created, 3 started, 5 unchanged (1.2s)"."""
+    parts = [counts(plan, outcome)]
+    parts += [f"{unchanged} unchanged"] if unchanged else []
+    taken = f"{seconds:.1f}s" if seconds < 60 else span(seconds)
+    return f"{plan.project}: {', '.join(parts)} ({taken})"
+
+
+def counts(plan: Plan, outcome: Outcome) -> str:
+    """Return what was done in numbers, such as "3 created, 3 started"."""
     done = {verb: count for verb, count in plan.counts().items() if verb in _FILES} | dict(outcome.counts)
     parts = [f"{count} {_DONE[verb]}" for verb in Verb if (count := done.get(verb))]
     parts += [f"{len(outcome.failures)} failed"] if outcome.failures else []
     parts += [f"{len(outcome.skipped)} skipped"] if outcome.skipped else []
     parts = parts or ["nothing to do"]
     parts += [f"{len(plan.keeps)} kept as they are"] if plan.keeps else []
-    parts += [f"{unchanged} unchanged"] if unchanged else []
-    return (
-        f"{plan.project}: {', '.join(parts)} ({seconds:.1f}s)"
-        if seconds < 60
-        else (f"{plan.project}: {', '.join(parts)} ({span(seconds)})")
-    )
+    return ", ".join(parts)
 
 
 def details(plan: Plan, outcome: Outcome, *, colour: bool) -> Iterator[str]:

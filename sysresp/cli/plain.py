@@ -26,8 +26,6 @@ def fast(argv: Sequence[str]) -> int | None:
         from sysresp.cli import change  # noqa: PLC0415 - inside of the boundary
 
         source = change.Source(argv[2:])
-        if argv[1] == "plan":
-            return change.plan(source, as_json=False, detailed=False, colour=True)
-        return change.apply(source, as_json=False, colour=True)
+        return change.plan(source) if argv[1] == "plan" else change.apply(source)
 
     return boundary.guarded(call)

@@ -9,15 +9,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sysresp.cli import outcome_text, terminal
+from sysresp.cli import outcome_text, table, terminal
 from sysresp.model import Spec
 from sysresp.reconcile.apply import Event
 from sysresp.reconcile.outcome import Outcome
 from sysresp.reconcile.steps import (
     DaemonReload,
     JobVerb,
+    Pause,
     Plan,
     RunJobs,
+    Settle,
     StartTransient,
     Step,
     WriteFile,
@@ -45,7 +47,9 @@ def progress() -> Iterator[Callable[[Event], None]]:
         nonlocal doing
         if event.step is not None:
             doing = _doing(event.step)
-        if event.removed is not None:
+        if event.left_sec:
+            line.show(f"watching, {event.left_sec:.0f}s to go,")
+        elif event.removed is not None:
             line.show(f"{doing} {event.finished}/{event.total} {event.removed.unit}")
         elif event.step is None or isinstance(event.step, RunJobs | StartTransient):
             line.show(f"{doing} {event.finished}/{event.total}")
@@ -67,10 +71,19 @@ def _doing(step: Step) -> str:
             return _DOING[JobVerb.START]
         case DaemonReload():
             return "reloading systemd"
+        case Settle():
+            return "watching"
+        case Pause(seconds):
+            return f"pausing {seconds:g}s"
         case WriteFile(path):
             return f"writing {path.rpartition('/')[2]}"
         case _:
             return "working"
+
+
+def found(line: str) -> None:
+    """Tell what an earlier run left behind, or what is waited for."""
+    print(f"found: {table.clean(line)}", file=sys.stderr, flush=True)
 
 
 def report(

@@ -36,14 +36,13 @@ def act(
     *,
     on_event: Callable[[Event], None] = lambda _: None,
     timeout_sec: float | None = None,
-    now: Callable[[], float],
 ) -> Outcome:
     """Do this to the services of these names; SysrespError (Exit.UNKNOWN) if one is not there."""
     units = [unit for _, found in select([manifest], names) for unit in found]
     rows = host.manager.units(patterns(manifest.project, [unit.name for unit in units]))
     states = {row.name: row.active_state for row in rows}
     made = plan_action(verb, manifest, units, names, states, state_dir=host.paths.state_dir)
-    return apply(made, host, on_event=on_event, timeout_sec=timeout_sec, now=now)
+    return apply(made, host, on_event=on_event, timeout_sec=timeout_sec)
 
 
 def plan_action(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from types import MappingProxyType
 from typing import NamedTuple
 
 from sysresp.ports import UnitState
@@ -47,6 +48,7 @@ class Owed(NamedTuple):
     pending: frozenset[str] = frozenset()
     restarts: frozenset[str] = frozenset()
     reloads: frozenset[str] = frozenset()
+    runs: Mapping[str, str] = MappingProxyType({})  # units still in the run that was to be restarted: digest
 
 
 def digest(text: str) -> str:
@@ -96,6 +98,8 @@ def _running(
     old, new = texts
     if unit.name.endswith(".target"):
         return NOTHING  # a restart of the target would restart all that is PartOf= it
+    if owed.runs.get(unit.name) == digest(new):
+        return NOTHING  # its file went forth and is to come back, and its process never left
     if old is None:
         same = known is not None and known.digest == digest(new)
         wanted = NOTHING if same else Verdict(Verb.RESTART, "runs without the unit file")

@@ -32,6 +32,7 @@ class Observed:
     links: Mapping[str, str] = field(default_factory=dict)  # "shop.target.wants/shop-web.service" -> target
     units: Mapping[str, UnitState] = field(default_factory=dict)  # loaded units by name
     prober: bytes | None = None  # the installed readiness prober
+    runs: Mapping[str, str] = field(default_factory=dict)  # of manifest.runs, what is run yet
 
 
 def observe(
@@ -62,7 +63,24 @@ def observe(
         links=_links(files, paths.unit_dir, target, links),
         units={row.name: row for row in rows},
         prober=files.read(paths.prober) if desired is not None and desired.needs_prober else None,
+        runs=_runs(host, manifest),
     )
+
+
+def invocations(host: Host, names: Iterable[str]) -> dict[str, str]:
+    """Return the InvocationID of each of these services; "" for one that never ran."""
+    return {
+        name: str(host.manager.properties(name, "Unit", ("InvocationID",)).get("InvocationID", ""))
+        for name in names
+    }
+
+
+def _runs(host: Host, manifest: Manifest | None) -> dict[str, str]:
+    """Return what is run by the units of `manifest.runs` that are in the same run as when it was written."""
+    rows = [tuple(line.split(" ")) for line in (manifest.runs if manifest is not None else ())]
+    rows = [row for row in rows if len(row) == 3]
+    now = invocations(host, (row[0] for row in rows))
+    return {name: text for name, text, run in rows if run and now[name] == run}
 
 
 def _of_manifest(manifest: Manifest | None) -> tuple[frozenset[str], frozenset[str], str]:

@@ -16,6 +16,7 @@ from sysresp.model import NOWHERE, Origin
 from sysresp.ports import Host, UnitProblem, UnitState
 from sysresp.reconcile.explain import cause_key, job_words, refused_words, result_words
 from sysresp.reconcile.manifest import patterns
+from sysresp.reconcile.settle import Fall
 from sysresp.reconcile.steps import Awaited, Plan, Verb
 
 TAIL_LINES = 10
@@ -79,6 +80,8 @@ class Ledger:
     begun: set[str] = field(default_factory=set)
     unfinished: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)  # filled when the outcome is read
+    fallen: dict[str, Fall] = field(default_factory=dict)  # what did not stay up for its settle time
+    halted: bool = False  # the plan ended at that
 
 
 def outcome(plan: Plan, host: Host, ledger: Ledger, *, interrupted: bool, timed_out: bool) -> Outcome:
@@ -96,7 +99,7 @@ def outcome(plan: Plan, host: Host, ledger: Ledger, *, interrupted: bool, timed_
         row = rows.get(awaited.unit, UnitState(awaited.unit, "", "not-found", "inactive", "dead", 0, ""))
         if awaited.unit in ledger.unfinished:
             continue
-        if (interrupted or timed_out) and not _is_begun(awaited, ledger):
+        if (interrupted or timed_out or ledger.halted) and not _is_begun(awaited, ledger):
             unbegun.append(awaited.unit)
         elif _is_well(awaited, row, ledger):
             counts[awaited.verb] = counts.get(awaited.verb, 0) + 1
@@ -125,7 +128,7 @@ def _is_well(awaited: Awaited, row: UnitState, ledger: Ledger) -> bool:
     if awaited.verb is Verb.STOP:
         # A unit that had to be killed ends as failed, but it is stopped all the same.
         return awaited.unit not in ledger.refused and row.active_state in ("inactive", "failed")
-    if awaited.unit in ledger.refused:
+    if awaited.unit in ledger.refused or awaited.unit in ledger.fallen:
         return False
     good = ("done", "") if awaited.verb is Verb.RELOAD else ("done", "", "failed", "timeout", "canceled")
     return row.active_state in ("active", "reloading", "refreshing") and (
@@ -166,10 +169,13 @@ def _look_closer(
     if not job and row.active_state == "inactive" and result in ("", "success"):
         job = _unannounced(host, requires, ledger)
         base["job_result"] = job
+    fall = ledger.fallen.get(unit)
     why, failed = _why(row, job, result, asked)
     if failed and result not in ("", "success"):
         words = result_words(result, code, status, control=control)
         why = f"{words}; {why}" if row.active_state == "activating" else words
+    if fall is not None:
+        why, failed = _fall_words(why, fall), True
     return (
         UnitOutcome(
             **base,  # type: ignore[arg-type]
@@ -179,10 +185,21 @@ def _look_closer(
             result=result,
             exit_code=code,
             status=status,
-            invocation_id=str(asked.get("InvocationID", "")),
+            invocation_id=(fall and fall.invocation_id) or str(asked.get("InvocationID", "")),
         ),
         failed,
     )
+
+
+def _fall_words(why: str, fall: Fall) -> str:
+    """Say how a unit fell that had been up, or that ended although it is meant to go on."""
+    if fall.invocation_id:
+        why = "it ended, and systemd started it again"
+    elif fall.ended:
+        why = "it ended with exit status 0, but it is meant to go on running"
+    if not fall.after_sec:
+        return why
+    return f"{why} ({fall.after_sec:.1f}s into its settle time of {fall.settle_sec:g}s)"
 
 
 def _unannounced(host: Host, requires: list[str], ledger: Ledger) -> str:

@@ -10,7 +10,7 @@ steps at all; the same input in another order gives the same plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sysresp.errors import Severity
@@ -21,6 +21,7 @@ from sysresp.reconcile.conflicts import conflicts
 from sysresp.reconcile.decide import (
     MASKED,
     NOTHING,
+    STOPPED,
     Needs,
     Owed,
     Verdict,
@@ -72,14 +73,23 @@ def plan(
     scope: Scope = Scope.SYSTEM,
     source: Sequence[str] = (),
     prober: bytes = b"",
+    stopped: Container[str] = (),
 ) -> Plan:
-    """Return what apply does; `prober` is the readiness prober's program, `source` the spec's files."""
+    """Return what apply does; `prober` is the readiness prober's program, `source` the spec's files.
+
+    Units in `stopped` are not started: the administrator had stopped them when the generation that is to
+    come back was left.
+    """
     problems = conflicts(desired, observed, paths=paths, mode=mode)
     final = manifest_of(desired, scope, mode, source)
+    if observed.manifest is not None:
+        final = final._replace(generation=observed.manifest.generation)
     if mode is Mode.TRANSIENT:
-        made = transient.plan(desired, observed, final, paths=paths, prober=prober)
+        made = transient.plan(desired, observed, final, paths=paths, prober=prober, stopped=stopped)
     else:
-        made = _Files(desired, observed, final, paths=paths, mode=mode, prober=prober).plan()
+        made = _Files(
+            desired, observed, final, paths=paths, mode=mode, prober=prober, stopped=stopped
+        ).plan()
     problems += made.problems
     if any(p.severity is Severity.ERROR for p in problems):
         return Plan(project=desired.project, problems=problems)
@@ -128,7 +138,9 @@ class _Files:
         paths: Paths,
         mode: Mode,
         prober: bytes,
+        stopped: Container[str],
     ) -> None:
+        self.stopped = stopped
         self.desired = desired
         self.observed = observed
         self.final = final
@@ -153,6 +165,7 @@ class _Files:
             pending=tuple(n for n, v in acts.items() if v.verb in (Verb.START, Verb.RESTART)),
             restarts=tuple(n for n, v in acts.items() if v.verb is Verb.RESTART),
             reloads=tuple(n for n, v in acts.items() if v.verb is Verb.RELOAD),
+            runs=tuple(f"{n} {self._runs(n)}" for n, v in acts.items() if v.verb is Verb.RESTART),
         )
         file_steps = self._file_steps()
         stops = (*self.gone.stops, *(Job(JobVerb.STOP, name) for name in self.cycled))
@@ -178,6 +191,7 @@ class _Files:
                 links=tuple(sorted({*pending.links, *self.gone.links})),
                 pending=(*pending.pending, *(job.unit for job in self.gone.stops)),
                 unfinished=bool(file_steps or self.gone.files or reload),
+                was=tuple(sorted({*self.before.was, *(unit.digest for unit in self.before.units)})),
             )
             steps = [WriteManifest(where, first), *steps, WriteManifest(where, pending, confirm=True)]
         elif self.final != self.observed.manifest:
@@ -200,7 +214,10 @@ class _Files:
     def _verdicts(self) -> dict[str, Verdict]:
         known = {unit.name: unit for unit in self.before.units}
         owed = Owed(
-            frozenset(self.before.pending), frozenset(self.before.restarts), frozenset(self.before.reloads)
+            frozenset(self.before.pending),
+            frozenset(self.before.restarts),
+            frozenset(self.before.reloads),
+            self.observed.runs,
         )
         found = {}
         for unit in self.desired.units.values():
@@ -209,6 +226,8 @@ class _Files:
                 continue
             row = self.observed.units.get(unit.name)
             found[unit.name] = verdict(unit, row, known.get(unit.name), owed, self._texts(unit))
+            if unit.name in self.stopped and found[unit.name].verb is Verb.START:
+                found[unit.name] = Verdict(Verb.KEEP, STOPPED)
         for name in self.cycled:
             found[name] = Verdict(Verb.RESTART, found[name].reason or "restarts with its socket")
         stopping = {job.unit for job in self.gone.stops} | set(self.cycled)
@@ -375,6 +394,11 @@ class _Files:
 
     def _texts(self, unit: Unit) -> tuple[str | None, str]:
         return self.observed.files.get(unit.file), self.desired.files[unit.file].text
+
+    def _runs(self, name: str) -> str:
+        """Return the digest of the text with which a running unit was started, as far as anyone knows."""
+        old = self._texts(self.desired.units[name])[0]
+        return self.observed.runs.get(name) or ("-" if old is None else digest(old))
 
     def _is_masked(self, unit: Unit) -> bool:
         return unit.name in self.observed.masked or unit.file in self.observed.masked

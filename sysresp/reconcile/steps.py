@@ -58,6 +58,15 @@ class WriteManifest:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteState:
+    """Put a file of sysresp's own there, durably: the record of a generation, the history."""
+
+    path: str
+    content: bytes = field(repr=False)
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
 class InstallProber:
     """Put the readiness prober there."""
 
@@ -160,6 +169,7 @@ class Pause:
 
 Step = (
     WriteManifest
+    | WriteState
     | InstallProber
     | WriteFile
     | RemoveFile

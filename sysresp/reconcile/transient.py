@@ -7,6 +7,8 @@ do faithfully is refused before anything is done (`sysresp.units.transient.encod
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from sysresp.errors import Problem
 from sysresp.ports import Paths
 from sysresp.reconcile.decide import (
@@ -43,7 +45,15 @@ from sysresp.units.desired import Desired, Unit
 from sysresp.units.transient import encode
 
 
-def plan(desired: Desired, observed: Observed, final: Manifest, *, paths: Paths, prober: bytes) -> Plan:
+def plan(
+    desired: Desired,
+    observed: Observed,
+    final: Manifest,
+    *,
+    paths: Paths,
+    prober: bytes,
+    stopped: Container[str] = (),
+) -> Plan:
     """Return the plan; its problems name what these units cannot do."""
     units = {
         unit.name: unit for unit in desired.units.values() if unit.name.endswith(".service") and unit.start
@@ -52,6 +62,9 @@ def plan(desired: Desired, observed: Observed, final: Manifest, *, paths: Paths,
     encoded, problems = _encode(desired, units)
     gone = remove(desired.project, observed, units, observed.files, frozenset())
     verdicts = _verdicts(desired, observed, units, final, {job.unit for job in gone.stops})
+    for name, v in verdicts.items():
+        if name in stopped and v.verb is Verb.START:
+            verdicts[name] = Verdict(Verb.KEEP, STOPPED)
     acts = {name: v for name, v in verdicts.items() if v.verb in (Verb.START, Verb.RESTART)}
     again = [name for name in reversed(acts) if is_running(observed.units.get(name))]
     steps: list[Step] = []
