@@ -6,8 +6,7 @@ in them (Requires=, ExecReload=, Type=, the project's mark) is here to be read.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hypothesis import strategies as st
@@ -119,13 +118,7 @@ def converge(host: Host, desired: Desired, mode: Mode = Mode.PERSISTENT) -> Outc
     """Observe, plan and apply."""
     made = plan_for(host, desired, mode)
     assert made.problems == ()
-    return apply(made, host, now=clock())
-
-
-def clock() -> Callable[[], float]:
-    """Return a clock that never stands still."""
-    ticks = itertools.count()
-    return lambda: float(next(ticks))
+    return apply(made, host)
 
 
 NAMES = ("db", "web", "cache", "mail", "cron")

@@ -15,7 +15,7 @@ from sysresp.reconcile.apply import apply
 from sysresp.reconcile.manifest import load
 from sysresp.reconcile.steps import Verb
 from tests.fakes import FakeFiles, FakeManager, fake_host
-from tests.plan_scenes import MANIFEST, UNIT_DIR, Entry, clock, converge, desired_of, plan_for, projects
+from tests.plan_scenes import MANIFEST, UNIT_DIR, Entry, converge, desired_of, plan_for, projects
 
 TWO = {"db": Entry(), "web": Entry(requires=("db",))}
 NEXT = {"db": Entry(version=2), "new": Entry(instances=2), "sock": Entry(socket=1)}
@@ -86,7 +86,7 @@ class TestFileErrors:
             files.fail_at(n, error)
             failed: SysrespError | None = None
             try:
-                done = apply(made, host, now=clock())
+                done = apply(made, host)
             except SysrespError as why:
                 failed = why
             if failed is not None:
@@ -110,7 +110,7 @@ class TestFileErrors:
         host = fake_host(files)
         files.fail_on(UNIT_DIR, errno.EROFS)
         with pytest.raises(SysrespError) as caught:
-            apply(plan_for(host, desired_of(TWO)), host, now=clock())
+            apply(plan_for(host, desired_of(TWO)), host)
         assert caught.value.message == (
             "cannot write /etc/systemd/system/shop-db.service: Read-only file system; nothing was changed"
         )
@@ -124,7 +124,7 @@ class TestFileErrors:
         files.fail_at(3)
         files.fail_at(4)  # the undo of shop-db.service
         with pytest.raises(SysrespError) as caught:
-            apply(made, host, now=clock())
+            apply(made, host)
         assert "nothing was changed" not in caught.value.message
         assert "shop-db.service" in caught.value.hint
 
@@ -137,7 +137,7 @@ class TestFileErrors:
         manager.raises["reload"] = SysrespError("no", exit=Exit.DENIED)
         made = plan_for(host, desired_of(NEXT))
         with pytest.raises(SysrespError) as caught:
-            apply(made, host, now=clock())
+            apply(made, host)
         assert caught.value.exit is Exit.DENIED
         assert snapshot(files) == before
         assert {"shop-db.service", "shop-web.service"} <= active(manager)
@@ -151,7 +151,7 @@ class TestFileErrors:
         made = plan_for(host, desired_of({"db": Entry(version=2)}))
         files.fail_at(3)
         with pytest.raises(SysrespError, match="no") as caught:
-            apply(made, host, now=clock())
+            apply(made, host)
         assert "could not be put back" in caught.value.hint
 
     def test_a_stop_that_is_refused_keeps_the_file(self) -> None:
@@ -162,7 +162,7 @@ class TestFileErrors:
         before = snapshot(files)
         manager.refuse["shop-web.service"] = "TransactionIsDestructive"
         with pytest.raises(SysrespError, match=r"cannot stop shop-web\.service"):
-            apply(plan_for(host, desired_of({"db": Entry()})), host, now=clock())
+            apply(plan_for(host, desired_of({"db": Entry()})), host)
         assert snapshot(files) == before
 
     def test_systemd_going_away_later_leaves_what_is_owed(self) -> None:
@@ -171,7 +171,7 @@ class TestFileErrors:
         host = fake_host(manager=manager)
         manager.raises["start"] = SysrespError("gone", exit=Exit.UNREACHABLE)
         with pytest.raises(SysrespError, match="gone"):
-            apply(plan_for(host, desired_of(TWO)), host, now=clock())
+            apply(plan_for(host, desired_of(TWO)), host)
         manifest = load(files, MANIFEST)
         assert manifest is not None
         assert set(manifest.pending) == {"shop.target", "shop-db.service", "shop-web.service"}
@@ -190,7 +190,7 @@ class TestInterrupt:
             if first:
                 converge(host, desired_of(first))
             manager.countdown, manager.after = n, after
-            done = apply(plan_for(host, desired_of(NEXT)), host, now=clock())
+            done = apply(plan_for(host, desired_of(NEXT)), host)
             manager.countdown = -1
             if not done.interrupted:
                 assert done.ok
@@ -220,7 +220,7 @@ class TestInterrupt:
             made = plan_for(host, desired_of(NEXT))
             files.countdown = n
             try:
-                done = apply(made, host, now=clock())
+                done = apply(made, host)
             except KeyboardInterrupt:
                 assert len(files.changes()) > 10  # the confirmation itself was cut
                 return
@@ -241,13 +241,11 @@ class TestInterrupt:
         host = fake_host(manager=manager)
         converge(host, desired_of({"db": Entry()}))
         manager.countdown = 2
-        assert apply(plan_for(host, desired_of({"db": entry})), host, now=clock()).unbegun == (
-            "shop-db.service",
-        )
+        assert apply(plan_for(host, desired_of({"db": entry})), host).unbegun == ("shop-db.service",)
         manager.countdown = -1
         made = plan_for(host, desired_of({"db": entry}))
         assert made.changes[0].reason.startswith("the last apply was cut before its re")
-        assert apply(made, host, now=clock()).ok
+        assert apply(made, host).ok
         assert (job, "shop-db.service") in manager.calls
         assert plan_for(host, desired_of({"db": entry})).is_noop
 
@@ -257,7 +255,7 @@ class TestInterrupt:
         host = fake_host(manager=manager)
         converge(host, desired_of({}))
         manager.countdown = 3  # the reload, the first job, the second
-        done = apply(plan_for(host, desired_of(TWO)), host, now=clock())
+        done = apply(plan_for(host, desired_of(TWO)), host)
         assert done.interrupted
         assert done.unfinished == ("shop-db.service",)
         assert done.unbegun == ("shop-web.service",)
@@ -272,7 +270,7 @@ class TestInterrupt:
         host = fake_host(manager=manager)
         converge(host, desired_of(first))
         manager.countdown = n
-        apply(plan_for(host, desired_of(second)), host, now=clock())
+        apply(plan_for(host, desired_of(second)), host)
         manager.countdown = -1
         assert converge(host, desired_of(second)).failures == ()
         assert plan_for(host, desired_of(second)).is_noop
@@ -283,7 +281,7 @@ class TestInterrupt:
         manager = FakeManager()
         host = fake_host(manager=manager)
         manager.stuck.add("shop-web.service")
-        done = apply(plan_for(host, desired_of(TWO)), host, timeout_sec=5, now=clock())
+        done = apply(plan_for(host, desired_of(TWO)), host, timeout_sec=5)
         assert done.timed_out
         assert not done.ok
         assert "shop-web.service" in done.unfinished
@@ -294,7 +292,7 @@ class TestInterrupt:
         host = fake_host(manager=manager)
         converge(host, desired_of(TWO))
         manager.stuck.add("shop-web.service")
-        done = apply(plan_for(host, desired_of({"db": Entry()})), host, timeout_sec=5, now=clock())
+        done = apply(plan_for(host, desired_of({"db": Entry()})), host, timeout_sec=5)
         assert done.unfinished == ("shop-web.service",)
         assert files.read(f"{UNIT_DIR}/shop-web.service") is not None  # its file stays until it is stopped
         manager.stuck.clear()

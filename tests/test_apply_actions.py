@@ -24,7 +24,7 @@ from sysresp.reconcile.steps import (
     WriteManifest,
 )
 from tests.fakes import FakeFiles, FakeManager, fake_host
-from tests.plan_scenes import MANIFEST, UNIT_DIR, Entry, clock, converge, desired_of, plan_for, projects
+from tests.plan_scenes import MANIFEST, UNIT_DIR, Entry, converge, desired_of, plan_for, projects
 
 TWO = {"db": Entry(), "web": Entry(requires=("db",), instances=2)}
 RUN = Paths(
@@ -45,7 +45,7 @@ def manifest_of(host: Host) -> Manifest:
 def down(host: Host, *names: str) -> tuple[Plan, Outcome]:
     manifest = manifest_of(host)
     made = plan_down(manifest, observe(host, "shop"), names, paths=host.paths)
-    return made, apply(made, host, now=clock())
+    return made, apply(made, host)
 
 
 class TestDown:
@@ -121,7 +121,7 @@ class TestDown:
             made = plan_down(manifest, observe(host, "shop"), paths=host.paths)
             files.fail_at(n)
             try:
-                apply(made, host, now=clock())
+                apply(made, host)
             except SysrespError:
                 assert manifest_of(host) == manifest
                 assert {"shop-db.service", "shop-web@1.service"} <= active(manager)
@@ -138,7 +138,7 @@ class TestDown:
 
 class TestActions:
     def act(self, host: Host, verb: JobVerb, *names: str) -> Outcome:
-        return act(verb, manifest_of(host), names, host, now=clock())
+        return act(verb, manifest_of(host), names, host)
 
     def test_stop_and_start(self) -> None:
         manager = FakeManager()
@@ -248,7 +248,7 @@ class TestTransient:
         begin = kinds.index(StartTransient)
         assert kinds[begin - 4 : begin + 1] == [*[RemoveFile] * 3, DaemonReload, StartTransient]
         assert RemoveFile("/run/systemd/transient/shop-db.service") in made.steps
-        assert apply(made, host, now=clock()).counts == {Verb.RESTART: 3}
+        assert apply(made, host).counts == {Verb.RESTART: 3}
         assert plan_for(host, changed, Mode.TRANSIENT).is_noop
 
     def test_stopped_removed_failed(self) -> None:
@@ -264,7 +264,7 @@ class TestTransient:
             "shop-c.service": (Verb.STOP,),
         }
         assert [k.unit for k in made.keeps] == ["shop-a.service"]
-        assert apply(made, host, now=clock()).ok
+        assert apply(made, host).ok
         assert active(manager) == {"shop-b.service"}
 
     def test_what_it_cannot_do_is_refused(self) -> None:
@@ -287,7 +287,7 @@ class TestTransient:
         files.link("/run/systemd/transient/shop-db.service", "/dev/null")
         made = plan_for(host, desired_of({"db": Entry()}, prober=True), Mode.TRANSIENT)
         assert [k.reason for k in made.keeps] == ["masked"]
-        apply(made, host, now=clock())
+        apply(made, host)
         assert files.read(RUN.prober) is not None
 
     def test_the_name_of_a_unit_that_systemd_has_not_forgotten_yet(self) -> None:
@@ -322,7 +322,7 @@ class TestTransient:
         manager.set_state("shop.slice", "active")  # as systemd makes it for the first service in it
         made = plan_down(manifest_of(host), observe(host, "shop"), paths=RUN)
         assert DaemonReload() not in made.steps
-        assert apply(made, host, now=clock()).ok
+        assert apply(made, host).ok
         assert active(manager) == set()
         assert files.files == {}
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from sysresp.ports import JobRemoved, UnitProblem
-from sysresp.reconcile.apply import WINDOW, Event, apply
+from sysresp.reconcile.apply import Event, apply
+from sysresp.reconcile.jobs import WINDOW
 from sysresp.reconcile.outcome import UnitOutcome
 from sysresp.reconcile.steps import Awaited, Job, JobVerb, Plan, RunJobs, Verb
 from tests.fakes import FakeJournal, FakeManager, fake_host
-from tests.plan_scenes import Entry, clock, converge, desired_of, plan_for
+from tests.plan_scenes import Entry, converge, desired_of, plan_for
 
 TWO = {"db": Entry(), "web": Entry(requires=("db",))}
 
@@ -215,13 +216,13 @@ class TestJobs:
             steps=(RunJobs(tuple(Job(JobVerb.STOP, name) for name in names)),),
             awaited=tuple(Awaited(name, Verb.STOP) for name in names),
         )
-        assert apply(made, fake_host(manager=manager), now=clock()).counts == {Verb.STOP: 600}
+        assert apply(made, fake_host(manager=manager)).counts == {Verb.STOP: 600}
         assert 200 < manager.most_jobs <= WINDOW
 
     def test_events_count_what_systemd_starts_itself(self) -> None:
         seen: list[Event] = []
         host = fake_host()
-        apply(plan_for(host, desired_of(TWO)), host, on_event=seen.append, now=clock())
+        apply(plan_for(host, desired_of(TWO)), host, on_event=seen.append)
         ends = [event for event in seen if event.removed is not None]
         assert [(e.finished, e.total) for e in ends] == [(1, 3)]
         assert all(event.step is not None for event in seen if event.removed is None)
@@ -232,7 +233,7 @@ class TestJobs:
         manager.stuck.add("shop-web.service")
         host = fake_host(manager=manager)
         made = plan_for(host, desired_of(TWO))
-        done = apply(made, host, on_event=seen.append, timeout_sec=30, now=clock())
+        done = apply(made, host, on_event=seen.append, timeout_sec=30)
         assert done.timed_out
         assert "shop-web.service" in done.unfinished
         counted = [e.finished for e in seen if e.step is None and e.removed is None]
@@ -244,7 +245,7 @@ class TestJobs:
         host = fake_host(manager=manager)
         made = plan_for(host, desired_of({f"s{n}": Entry() for n in range(50)}))
         manager.calls.clear()
-        apply(made, host, now=clock())
+        apply(made, host)
         calls = [call[0] for call in manager.calls]
         assert sorted(set(calls)) == ["pending_jobs", "start", "units", "wait", "watch_jobs"]
         assert calls.count("start") == calls.count("units") == 1
@@ -256,7 +257,7 @@ class TestJobs:
         made = plan_for(host, desired_of({"db": Entry()}))
         manager.refuse["shop-web.service"] = "NoSuchUnit"
         manager.loaded["shop-web.service"].active = "inactive"
-        assert apply(made, host, now=clock()).ok
+        assert apply(made, host).ok
 
     def test_a_failed_state_that_cannot_be_reset_is_no_error(self) -> None:
         manager = FakeManager()

@@ -38,7 +38,6 @@ from tests.plan_scenes import (
     TWO,
     UNIT_DIR,
     Entry,
-    clock,
     converge,
     desired_of,
     jobs,
@@ -114,7 +113,7 @@ class TestAgain:
         assert made.is_noop
         assert made.steps == ()
         assert made.summary() == "nothing to do"
-        assert apply(made, host, now=clock()).ok
+        assert apply(made, host).ok
         assert (len(files.changes()), len(manager.changes())) == before
 
     def test_a_line_that_moved_is_noted_and_no_more(self) -> None:
@@ -192,7 +191,7 @@ class TestAgain:
         converge(host, desired_of(TWO))
         made = plan_for(host, desired_of({"web": Entry()}))
         assert jobs(made) == [("stop", "shop-db.service"), ("restart", "shop-web.service")]
-        assert apply(made, host, now=clock()).ok
+        assert apply(made, host).ok
         assert manager.loaded["shop-web.service"].active == "active"
 
     def test_a_changed_socket_is_restarted_without_its_service(self) -> None:
@@ -241,7 +240,7 @@ class TestDrawn:
             wanted = desired_of(entries)
             made = plan_for(host, wanted)
             assert kinds(made).count(DaemonReload) <= 1
-            assert apply(made, host, now=clock()).failures == ()
+            assert apply(made, host).failures == ()
             assert plan_for(host, wanted).is_noop
             assert plan_for(host, wanted).steps == ()
             stale = [

@@ -21,7 +21,6 @@ from tests.plan_scenes import (
     TWO,
     UNIT_DIR,
     Entry,
-    clock,
     converge,
     desired_of,
     jobs,
@@ -133,7 +132,7 @@ class TestAdministrator:
         files.remove(MANIFEST)
         made = plan_for(host, desired_of({"web": Entry()}))
         assert verbs(made)["shop-db.service"] == ("stop", "remove")
-        assert apply(made, host, now=clock()).ok
+        assert apply(made, host).ok
         assert plan_for(host, desired_of({"web": Entry()})).is_noop
 
     def test_an_instance_started_by_hand_goes_with_its_file(self) -> None:

@@ -92,14 +92,13 @@ def rollback(number: int, *, project: str, scope: Scope, options: Options = USUA
             exit=Exit.UNKNOWN,
         )
     old = generations.load(host.files, host.paths, name, number)
-    later = [entry.number for entry in entries if entry.number > number]
+    left = next((e for e in entries if e.number > number and e.outcome != generations.DOWN), None)
     stopped: frozenset[str] = frozenset()
-    if later:  # what the administrator had stopped when that generation was left stays so
-        left = generations.load(host.files, host.paths, name, later[0])
-        stopped = frozenset(left.stopped)
+    if left is not None:  # what the administrator had stopped when that generation was left stays so
+        stopped = frozenset(generations.load(host.files, host.paths, name, left.number).stopped)
     wish = _with(_of_generation(old, scope), "rollback", options)
     wish = replace(wish, restores=number, stopped=stopped)
-    print(f"{name}: back to generation {number}", file=sys.stderr)
+    print(f"{name}: going back to generation {number}", file=sys.stderr)
     if options.dry_run:
         made = prepare(wish, host)
         _check(made)

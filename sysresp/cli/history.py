@@ -13,6 +13,7 @@ from difflib import unified_diff
 from typing import NamedTuple
 
 from sysresp.cli import hosts, plan_text, table, terminal
+from sysresp.cli.status_table import stamp as instant
 from sysresp.cli.words import plural, span
 from sysresp.errors import Exit, SysrespError
 from sysresp.model import Scope
@@ -95,7 +96,13 @@ def as_object(one: Chosen) -> dict[str, object]:
         "project": one.project,
         "generation": one.at or None,
         "generations": [
-            {**entry._asdict(), "restores": entry.restores or None, "ended": entry.ended or None}
+            {
+                **entry._asdict(),
+                "when": instant(entry.when),
+                "ended": instant(entry.ended or None),
+                "why": entry.why or None,
+                "restores": entry.restores or None,
+            }
             for entry in one.entries
         ],
     }

@@ -104,10 +104,12 @@ def line_text(origin: Origin) -> str:
 
 
 def next_commands(found: UnitOutcome, *, user: bool, verb: str) -> tuple[str, ...]:
-    """Return the commands with which a person goes on."""
+    """Return the commands with which a person goes on; no verb: the unit has been put back."""
     mine = " --user" if user else ""
     unit = f"'{found.unit}'" if "\\" in found.unit else found.unit
     looks = (f"journalctl{mine} -u {unit} -e", f"systemctl{mine} status {unit}")
+    if not verb:
+        return looks[:1]
     return (*looks, f"sysresp {verb}{mine} {found.service}") if found.service else looks
 
 

@@ -37,7 +37,9 @@ def tell(done: Report, told: Told, *, as_json: bool, colour: bool) -> int:
     if as_json:
         print(json.dumps(as_object(done, told, seconds), indent=2))
     else:
-        running.report(done.plan, done.outcome, spec=told.spec, user=told.user, colour=colour)
+        # A service that runs again as before is not to be restarted by hand.
+        verb = "restart" if done.back is None else ""
+        running.report(done.plan, done.outcome, spec=told.spec, user=told.user, colour=colour, verb=verb)
         for line in remarks(done):
             print(line, file=sys.stderr)
         if done.back is not None and done.back_plan is not None:
@@ -99,7 +101,7 @@ def as_object(done: Report, told: Told, seconds: float) -> dict[str, object]:
             seconds=seconds,
             spec=spec,
             user=told.user,
-            verb="restart",
+            verb="restart" if done.back is None else "",
         )
 
     return {
