@@ -139,7 +139,7 @@ class Files(Protocol):
         """Return the names in a directory, sorted; empty if there is none."""
 
     def rmdir(self, path: str) -> None:
-        """Remove a directory if it is there and empty."""
+        """Remove a directory if it is there and empty; after `begin` it goes at `forget`, not at once."""
 
     def sync(self, path: str) -> None:
         """Make everything written to the file system of this path durable."""

@@ -13,10 +13,21 @@ from fnmatch import fnmatchcase
 from posixpath import join
 
 from sysresp.ports import Host, JobRemoved, Paths, UnitProblem, UnitState
-from tests.fake_files import FakeFiles, FakeJournal
+from tests.fake_clock import FakeClock
+from tests.fake_files import FakeFiles, FakeJournal, FakeProcesses
 from tests.fake_units import FakeUnit, is_bad, is_valid, properties, row, sub_state, words
 
-__all__ = ["SEARCH", "UNIT_DIR", "FakeFiles", "FakeJournal", "FakeManager", "FakeUnit", "fake_host"]
+__all__ = [
+    "SEARCH",
+    "UNIT_DIR",
+    "FakeClock",
+    "FakeFiles",
+    "FakeJournal",
+    "FakeManager",
+    "FakeProcesses",
+    "FakeUnit",
+    "fake_host",
+]
 
 UNIT_DIR = "/etc/systemd/system"
 SEARCH = (UNIT_DIR, "/run/systemd/system", "/usr/lib/systemd/system")
@@ -46,9 +57,16 @@ class FakeManager:
     """
 
     def __init__(
-        self, files: FakeFiles | None = None, *, search: Sequence[str] = SEARCH, systemd: int = 252
+        self,
+        files: FakeFiles | None = None,
+        *,
+        search: Sequence[str] = SEARCH,
+        systemd: int = 252,
+        clock: FakeClock | None = None,
     ) -> None:
         self.files = files if files is not None else FakeFiles()
+        self.clock = clock if clock is not None else FakeClock()  # passes while jobs are waited for
+        self.files.now = self.clock.now
         self.search = tuple(search)
         self.systemd = systemd
         self.calls: list[tuple[str, ...]] = []  # every call: ("start", unit)
@@ -164,14 +182,19 @@ class FakeManager:
     ) -> set[int]:
         wanted = set(jobs)
         self._called("wait", *(str(job) for job in sorted(wanted)), f"{timeout_sec:g}s")
-        for number in list(self.jobs):
-            self._run(number)
+        if not self._have_ended(wanted):
+            self.clock.wait(timeout_sec, lambda: self._have_ended(wanted))
         ended, self._ended = self._ended, []
         for removed in ended:
             if removed.job_id in self.own:
                 on_removed(removed)
         self._collect()
         return wanted & self.jobs.keys()
+
+    def _have_ended(self, wanted: set[int]) -> bool:
+        for number in list(self.jobs):
+            self._run(number)
+        return not wanted & self.jobs.keys()
 
     # Loading and forgetting
 
@@ -336,10 +359,17 @@ class FakeManager:
 
 
 def fake_host(
-    files: FakeFiles | None = None, manager: FakeManager | None = None, journal: FakeJournal | None = None
+    files: FakeFiles | None = None,
+    manager: FakeManager | None = None,
+    journal: FakeJournal | None = None,
+    processes: FakeProcesses | None = None,
 ) -> Host:
     """Return a fake host, system scope and persistent mode; hold on to the parts you want to question."""
     if manager is None:
         manager = FakeManager(files)
-    paths = Paths(UNIT_DIR, "/var/lib/sysresp", "/var/lib/sysresp/ready.py", SEARCH)
-    return Host(manager, manager.files, journal if journal is not None else FakeJournal(), paths)
+    if journal is None:
+        journal = FakeJournal()
+    if processes is None:
+        processes = FakeProcesses()
+    paths = Paths(UNIT_DIR, "/var/lib/sysresp", "/var/lib/sysresp/ready.py", SEARCH, "/run/sysresp")
+    return Host(manager, manager.files, journal, paths, processes, manager.clock)

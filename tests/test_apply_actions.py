@@ -28,7 +28,11 @@ from tests.plan_scenes import MANIFEST, UNIT_DIR, Entry, converge, desired_of, p
 
 TWO = {"db": Entry(), "web": Entry(requires=("db",), instances=2)}
 RUN = Paths(
-    "/run/systemd/transient", "/run/sysresp", "/run/sysresp/ready.py", ("/run/systemd/transient", UNIT_DIR)
+    "/run/systemd/transient",
+    "/run/sysresp",
+    "/run/sysresp/ready.py",
+    ("/run/systemd/transient", UNIT_DIR),
+    "/run/sysresp",
 )
 
 

@@ -124,8 +124,9 @@ def test_a_killed_write_leaves_the_old_file(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "from sysresp.systemd.files import RealFiles\n"
-        "os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "RealFiles(sys.argv[1]).write('/a', b'new')\n"
+        "from sysresp.systemd.syscalls import Syscalls\n"
+        "calls = Syscalls()._replace(rename=lambda *_: os.kill(os.getpid(), signal.SIGKILL))\n"
+        "RealFiles(sys.argv[1], calls).write('/a', b'new')\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert done.returncode == -9

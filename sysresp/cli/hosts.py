@@ -17,9 +17,11 @@ from sysresp.ports import Host
 from sysresp.reconcile import generations, layout
 from sysresp.reconcile.lock import Holder
 from sysresp.reconcile.manifest import Manifest, all_manifests
+from sysresp.systemd.clock import RealClock
 from sysresp.systemd.files import RealFiles
 from sysresp.systemd.journal import RealJournal
 from sysresp.systemd.manager import SystemManager
+from sysresp.systemd.processes import RealProcesses
 
 
 def connect(scope: Scope, mode: Mode) -> Host:
@@ -30,6 +32,8 @@ def connect(scope: Scope, mode: Mode) -> Host:
         files=RealFiles(),
         journal=RealJournal(user=user),
         paths=layout.paths(scope, mode, os.environ),
+        processes=RealProcesses(),
+        clock=RealClock(),
     )
 
 

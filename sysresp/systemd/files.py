@@ -1,34 +1,39 @@
 """The file system: `ports.Files` with whole files only, whenever the power goes.
 
-Owns how a file gets onto the host: a hidden temporary file beside the final one, created with its final
-mode, then renamed. systemd ignores hidden names in its unit directories (hidden_or_backup_file in
-path-util.c), so a reload never sees half a unit. Never decides what to write, never follows a link at the
-final name. The rule: every method is one step; after any of them the directory is as a reader wants it.
-
-A temporary file carries the number of the process that made it. Those of processes that are gone (killed,
-or the power was) are removed by the first change in the same directory.
+Owns the port's methods; `whole` puts things in their places, `backups` puts them back, `locks` keeps others
+out. Never decides what to write, never follows a link at the final name. The rule: every method is one
+step; after any of them the directory is as a reader wants it. What only a change needs is imported by the
+first change: `sysresp status` reads, and must not pay for it.
 """
 
 # pathlib has neither open flags nor descriptors, and hides which call failed.
-# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH112, PTH115, PTH120, PTH208, PTH211
+# ruff: noqa: PTH112, PTH115, PTH116, PTH120, PTH208
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-_PREFIX = ".sysresp-"
+from sysresp.ports import FileStat
+
+if TYPE_CHECKING:
+    from sysresp.systemd.backups import Backups
+    from sysresp.systemd.locks import Locks
+    from sysresp.systemd.syscalls import Syscalls
+    from sysresp.systemd.whole import Whole
+
+PREFIX = ".sysresp-"  # of the names that `whole` and `backups` use
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 class RealFiles:
-    """The host's files; below `root` if one is given."""
+    """The host's files; below `root` if one is given, changed by these system calls."""
 
-    def __init__(self, root: str = "") -> None:
+    def __init__(self, root: str = "", calls: Syscalls | None = None) -> None:
         self._root = root.rstrip("/")
-        self._swept: set[str] = set()
-        self._count = 0
+        self._given = calls
 
     def read(self, path: str) -> bytes | None:
         # Without O_NONBLOCK a FIFO under a unit's name would hang us.
@@ -39,35 +44,19 @@ class RealFiles:
         with os.fdopen(descriptor, "rb") as file:
             return file.read()
 
-    def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
-        final, temporary = self._beside(path)
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(temporary, flags, mode)
-            try:
-                os.fchmod(descriptor, mode)  # whatever the umask
-                view = memoryview(content)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-            finally:
-                os.close(descriptor)
-            os.rename(temporary, final)
-        except BaseException as error:
-            raise _without(temporary, final, error) from None
+    def write(self, path: str, content: bytes, mode: int = 0o644, *, durable: bool = False) -> None:
+        self._whole.put(self._ready(path), content, mode, durable=durable)
 
     def remove(self, path: str) -> None:
+        final = self._root + path
+        self._backups.save(final)
         try:
-            os.unlink(self._root + path)
+            self._calls.unlink(final)
         except _ABSENT:
             return
 
     def link(self, path: str, target: str) -> None:
-        final, temporary = self._beside(path)
-        try:
-            os.symlink(target, temporary)
-            os.rename(temporary, final)
-        except BaseException as error:
-            raise _without(temporary, final, error) from None
+        self._whole.point(self._ready(path), target)
 
     def readlink(self, path: str) -> str | None:
         try:
@@ -84,86 +73,75 @@ class RealFiles:
             names = os.listdir(self._root + path)
         except _ABSENT:
             return []
-        return sorted(name for name in names if not name.startswith(_PREFIX))
+        return sorted(name for name in names if not name.startswith(PREFIX))
 
     def rmdir(self, path: str) -> None:
         directory = self._root + path
-        try:
-            self._sweep(directory)
-            os.rmdir(directory)
-        except _ABSENT:
-            return
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                return
-            raise
-        self._swept.discard(directory)
+        if not self._backups.postpone(directory):
+            self._whole.remove_directory(directory)
 
     def sync(self, path: str) -> None:
-        # One syncfs(2) for 200 new files on ext4 takes 5 ms, an fsync(2) of each 80 ms.
-        import ctypes  # noqa: PLC0415 - only a change pays for it
-
-        descriptor = os.open(self._existing(self._root + path), os.O_RDONLY | os.O_CLOEXEC)
+        existing = self._root + path
+        while not os.path.isdir(existing):
+            existing = os.path.dirname(existing)
+        descriptor = os.open(existing, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), path)
+            self._calls.syncfs(descriptor)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
         finally:
             os.close(descriptor)
 
-    def _existing(self, path: str) -> str:
-        while not os.path.isdir(path):
-            path = os.path.dirname(path)
-        return path
+    def stat(self, path: str) -> FileStat | None:
+        try:
+            seen = os.stat(self._root + path)
+        except _ABSENT:
+            return None
+        return FileStat(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime, seen.st_ctime)
 
-    def _beside(self, path: str) -> tuple[str, str]:
-        """Make the parents; return the final name and a free temporary one in the same directory."""
+    def begin(self) -> None:
+        self._backups.begin()
+
+    def undo(self) -> list[str]:
+        return [path.removeprefix(self._root) for path in self._backups.undo()]
+
+    def forget(self) -> None:
+        self._backups.forget()
+
+    def lock(self, path: str, holder: bytes) -> bytes | None:
         final = self._root + path
-        directory = os.path.dirname(final)
-        if directory not in self._swept:
-            self._make(directory)
-            self._sweep(directory)
-            self._swept.add(directory)
-        self._count += 1
-        return final, f"{directory}/{_PREFIX}{os.getpid()}-{self._count}"
+        return self._locks.take(final, holder, lambda: self._whole.make(os.path.dirname(final), []))
 
-    def _make(self, directory: str) -> None:
-        missing = []
-        while not os.path.isdir(directory):
-            missing.append(directory)
-            directory = os.path.dirname(directory)
-        for name in reversed(missing):
-            try:
-                os.mkdir(name, 0o755)
-            except FileExistsError:
-                if not os.path.isdir(name):
-                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name) from None
-            else:
-                os.chmod(name, 0o755)  # whatever the umask
+    def unlock(self, path: str) -> None:
+        self._locks.let_go(self._root + path)
 
-    def _sweep(self, directory: str) -> None:
-        for name in os.listdir(directory):
-            if name.startswith(_PREFIX) and not _is_alive(name.removeprefix(_PREFIX).partition("-")[0]):
-                try:
-                    os.unlink(f"{directory}/{name}")
-                except OSError:  # somebody else was quicker, or may; it does no harm
-                    continue
+    def _ready(self, path: str) -> str:
+        """Make the parents and the way back; return the final name."""
+        final = self._root + path
+        self._whole.make(os.path.dirname(final), self._backups.made())
+        self._backups.save(final)
+        return final
 
+    @cached_property
+    def _calls(self) -> Syscalls:
+        from sysresp.systemd.syscalls import Syscalls  # noqa: PLC0415
 
-def _is_alive(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return int(process) != os.getpid()
+        return self._given if self._given is not None else Syscalls()
 
+    @cached_property
+    def _whole(self) -> Whole:
+        from sysresp.systemd.whole import Whole  # noqa: PLC0415
 
-def _without(temporary: str, final: str, error: BaseException) -> BaseException:
-    """Take the temporary file away; return the error with the name that the caller knows."""
-    with contextlib.suppress(OSError):
-        os.unlink(temporary)
-    if isinstance(error, OSError):
-        return OSError(error.errno, error.strerror, final)
-    return error
+        return Whole(self._calls, PREFIX)
+
+    @cached_property
+    def _backups(self) -> Backups:
+        from sysresp.systemd.backups import Backups  # noqa: PLC0415
+
+        return Backups(self._calls, self._whole)
+
+    @cached_property
+    def _locks(self) -> Locks:
+        from sysresp.systemd.locks import Locks  # noqa: PLC0415
+
+        return Locks(self._calls)
