@@ -71,6 +71,14 @@ def active(manager: FakeManager) -> set[str]:
     return {name for name, unit in manager.loaded.items() if unit.active == "active"}
 
 
+class Stuck(FakeFiles):
+    """The file system has become read-only when it is time to put things back."""
+
+    def undo(self) -> list[str]:
+        self.fail_on(f"{UNIT_DIR}/shop-db.service", errno.EROFS)
+        return super().undo()
+
+
 class TestFileErrors:
     @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES])
     @pytest.mark.parametrize("first", [{}, TWO])
@@ -118,11 +126,10 @@ class TestFileErrors:
         assert snapshot(files) == ({}, {})
 
     def test_what_cannot_be_put_back_is_named(self) -> None:
-        files = FakeFiles()
+        files = Stuck()
         host = fake_host(files)
         made = plan_for(host, desired_of(TWO))
         files.fail_at(3)
-        files.fail_at(4)  # the undo of shop-db.service
         with pytest.raises(SysrespError) as caught:
             apply(made, host)
         assert "nothing was changed" not in caught.value.message
@@ -143,13 +150,12 @@ class TestFileErrors:
         assert {"shop-db.service", "shop-web.service"} <= active(manager)
 
     def test_a_refused_reload_that_cannot_be_undone(self) -> None:
-        files = FakeFiles()
+        files = Stuck()
         manager = FakeManager(files)
         host = fake_host(manager=manager)
         converge(host, desired_of({"db": Entry()}))
         manager.raises["reload"] = SysrespError("no", exit=Exit.DENIED)
         made = plan_for(host, desired_of({"db": Entry(version=2)}))
-        files.fail_at(3)
         with pytest.raises(SysrespError, match="no") as caught:
             apply(made, host)
         assert "could not be put back" in caught.value.hint

@@ -17,6 +17,7 @@ from tests.live.installed import snapshot, write_file
 pytestmark = pytest.mark.live
 
 SLEEP = 'command = ["/bin/sleep", "infinity"]'
+NEVER = 'ready = { file = "/run/never", timeout = "1s" }'
 HANGS = "trap '' TERM; while :; do sleep 0.2; done"
 RELEASES = {
     "crashes after 3 s": (
