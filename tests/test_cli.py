@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from sysresp.cli import hosts, main
+from sysresp.cli import hosts, main, options
 from sysresp.errors import Exit
 from sysresp.ports import Host
 from tests.fakes import FakeJournal, FakeManager, fake_host
@@ -298,9 +298,9 @@ def test_no_rights_to_write(shop: World) -> None:
 
 
 def test_names_are_completed(shop: World) -> None:
-    assert main.known_names("") == []
+    assert options.known_names("") == []
     shop.run("apply")
-    assert main.known_names("w") == ["web", "web@1", "web@2"]
+    assert options.known_names("w") == ["web", "web@1", "web@2"]
     env = {
         "_SYSRESP_COMPLETE": "complete_bash",
         "COMP_WORDS": "sysresp status re",
