@@ -161,7 +161,7 @@ class FakeManager:
             raise UnitProblem(unit, "UnitExists", f"Unit {unit} was already loaded or has a fragment file")
         loaded.transient, loaded.load, loaded.path = True, "loaded", f"/run/systemd/transient/{unit}"
         loaded.text = "".join(f"{name}={words(value)}\n" for name, _signature, value in properties)
-        loaded.extra = {name: value for name, _signature, value in properties}
+        loaded.extra = {n: value for n, _signature, value in properties if not n.startswith("Exec")}
         number = self._enqueue("start", loaded)
         self.own.add(number)
         return number
