@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from sysresp.model import Mode, Origin
+from sysresp.model import Mode, Origin, Rollout
 from sysresp.ports import Host
 from sysresp.reconcile.apply import apply
 from sysresp.reconcile.observe import observe
 from sysresp.reconcile.outcome import Outcome
 from sysresp.reconcile.plan import plan
 from sysresp.reconcile.steps import Plan, RunJobs
-from sysresp.units.desired import Desired, Unit, UnitFile
+from sysresp.units.desired import Desired, Policy, Unit, UnitFile
 from tests.fakes import FakeFiles, FakeManager
 
 PROBER = b"print('ready')\n"
@@ -38,6 +38,7 @@ class Entry(NamedTuple):
     on_demand: bool = False
     enabled: bool = True
     oneshot: bool = False
+    policy: Policy = Policy()
 
 
 def desired_of(
@@ -97,11 +98,19 @@ def desired_of(
     units[target] = Unit(target, target, main=False, enabled=False)
     links[f"multi-user.target.wants/{target}"] = target
     return Desired(
-        project=project, target=target, files=files, units=units, links=links, needs_prober=prober
+        project=project,
+        target=target,
+        files=files,
+        units=units,
+        links=links,
+        needs_prober=prober,
+        policies={name: entry.policy for name, entry in entries.items()},
     )
 
 
-def plan_for(host: Host, desired: Desired, mode: Mode = Mode.PERSISTENT) -> Plan:
+def plan_for(
+    host: Host, desired: Desired, mode: Mode = Mode.PERSISTENT, settle_sec: float | None = None
+) -> Plan:
     """Observe and plan."""
     dirs = (host.paths.state_dir, "/run/sysresp")
     return plan(
@@ -111,6 +120,7 @@ def plan_for(host: Host, desired: Desired, mode: Mode = Mode.PERSISTENT) -> Plan
         mode=mode,
         source=("services.toml",),
         prober=PROBER,
+        settle_sec=settle_sec,
     )
 
 
@@ -122,6 +132,22 @@ def converge(host: Host, desired: Desired, mode: Mode = Mode.PERSISTENT) -> Outc
 
 
 NAMES = ("db", "web", "cache", "mail", "cron")
+
+
+def policies() -> st.SearchStrategy[Policy]:
+    """Draw how a service changes."""
+    rollouts = st.builds(
+        Rollout,
+        parallel=st.none() | st.integers(1, 4),
+        pause_sec=st.sampled_from((0.0, 5.0)),
+        stop_on_failure=st.booleans(),
+    )
+    return st.just(Policy()) | st.builds(
+        Policy,
+        settle_sec=st.sampled_from((0.0, 3.0, 10.0)),
+        ignore_start_failure=st.booleans(),
+        rollout=st.just(Rollout()) | rollouts,
+    )
 
 
 @st.composite
@@ -137,11 +163,12 @@ def projects(draw: st.DrawFn, *, plain: bool = False) -> dict[str, Entry]:
             config=draw(small),
             description=draw(small),
             requires=() if plain else tuple(n for n in entries if draw(st.booleans())),
-            instances=draw(st.integers(0, 3)),
+            instances=draw(st.sampled_from((0, 1, 2, 3, 8))),
             socket=socket,
             on_demand=bool(socket) and draw(st.booleans()),
             enabled=plain or draw(st.integers(0, 4)) > 0,
             oneshot=not plain and draw(st.integers(0, 4)) == 0,
+            policy=draw(policies()),
         )
     return entries
 

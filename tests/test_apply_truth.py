@@ -222,7 +222,7 @@ class TestJobs:
     def test_events_count_what_systemd_starts_itself(self) -> None:
         seen: list[Event] = []
         host = fake_host()
-        apply(plan_for(host, desired_of(TWO)), host, on_event=seen.append)
+        apply(plan_for(host, desired_of(TWO), settle_sec=0.0), host, on_event=seen.append)
         ends = [event for event in seen if event.removed is not None]
         assert [(e.finished, e.total) for e in ends] == [(1, 3)]
         assert all(event.step is not None for event in seen if event.removed is None)
@@ -243,7 +243,7 @@ class TestJobs:
     def test_one_look_at_the_end(self) -> None:
         manager = FakeManager()
         host = fake_host(manager=manager)
-        made = plan_for(host, desired_of({f"s{n}": Entry() for n in range(50)}))
+        made = plan_for(host, desired_of({f"s{n}": Entry() for n in range(50)}), settle_sec=0.0)
         manager.calls.clear()
         apply(made, host)
         calls = [call[0] for call in manager.calls]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sysresp.cli import problems, table, terminal
-from sysresp.reconcile.steps import Change, Plan, Verb
+from sysresp.reconcile.steps import Change, Plan, Rolling, Verb
 
 _COLOURS = {
     Verb.CREATE: terminal.GREEN,
@@ -31,6 +31,10 @@ def text(plan: Plan, *, colour: bool, unchanged: int) -> str:
         out.append(terminal.paint(f"{verb}:", terminal.BOLD, on=colour))
         for change in changes:
             out.extend(_change(change, verb, colour))
+        out.append("")
+    if plan.rollouts:
+        out.append(terminal.paint("rollout:", terminal.BOLD, on=colour))
+        out.extend(f"  {table.clean(_rolling(one))}" for one in plan.rollouts)
         out.append("")
     out.append(summary(plan, unchanged))
     return "\n".join(out) + "\n"
@@ -55,6 +59,20 @@ def _change(change: Change, first: Verb, colour: bool) -> Iterator[str]:
     yield from (f"    {line}" for line in diff(change.diff, colour=colour))
 
 
+def _rolling(one: Rolling) -> str:
+    """Return "web  8 instances, 2 at a time; each batch settles for 3s, then a pause of 5s; ..."."""
+    number = sum(map(len, one.batches))
+    if len(one.batches) == 1:
+        return f"{one.service}  {number} instances, all at once: {one.reason}"
+    parts = [f"{one.service}  {number} instances, {len(one.batches[0])} at a time"]
+    if one.settle_sec:
+        parts.append(f"each batch settles for {one.settle_sec:g}s")
+    if one.pause_sec:
+        parts.append(f"a pause of {one.pause_sec:g}s between them")
+    parts.append("a failure stops it" if one.stop_on_failure else "a failure does not stop it")
+    return "; ".join(parts)
+
+
 def diff(lines: Iterable[str], *, colour: bool) -> Iterator[str]:
     """Return the lines of a unified diff, coloured."""
     for line in lines:
@@ -73,6 +91,17 @@ def as_object(plan: Plan, unchanged: int) -> dict[str, object]:
         "unchanged": unchanged,
         "changes": [_object(change) for change in plan.changes],
         "kept": [_object(change) for change in plan.keeps],
+        "rollouts": [
+            {
+                "service": one.service,
+                "batches": [list(batch) for batch in one.batches],
+                "settle": one.settle_sec,
+                "pause": one.pause_sec,
+                "stop_on_failure": one.stop_on_failure,
+                "reason": one.reason or None,
+            }
+            for one in plan.rollouts
+        ],
         "problems": problems.as_objects(plan.problems),
     }
 

@@ -201,8 +201,8 @@ class _Run:
                 if any(job.verb is not JobVerb.STOP for job in jobs):
                     self._begin()
                 self._run([Call(job.unit, job.pulls, partial(self._jobs.queue, job)) for job in jobs])
-            case Settle(units, stop):
-                self._settle(units, stop=stop)
+            case Settle(units, excused):
+                self._settle(units, excused)
             case Pause(seconds):
                 self.host.clock.sleep(seconds)
             case StartTransient():
@@ -222,15 +222,15 @@ class _Run:
 
         self._jobs.run(calls, watched, refused)
 
-    def _settle(self, units: tuple[tuple[str, float], ...], *, stop: bool) -> None:
+    def _settle(self, units: tuple[tuple[str, float], ...], excused: frozenset[str]) -> None:
         def on_look(left_sec: float) -> None:
             self.on_event(Event(None, None, len(self._jobs.ended), self._total, left_sec))
 
-        refused = [name for name, _ in units if name in self.ledger.refused]
+        refused = {name for name, _ in units if name in self.ledger.refused}
         watched = [(name, sec) for name, sec in units if name not in refused]
-        fallen = settle.watch(self.host, self.plan.project, watched, on_look)
+        fallen = settle.watch(self.host, self.plan.project, watched, excused, on_look)
         self.ledger.fallen |= fallen
-        self.ledger.halted = stop and bool(fallen or refused)
+        self.ledger.halted = not excused.issuperset(fallen.keys() | refused)
 
 
 _FILE_STEPS = (WriteManifest, WriteState, InstallProber, WriteFile, RemoveFile, Link, Unlink)

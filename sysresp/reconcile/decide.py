@@ -37,6 +37,7 @@ class Verdict(NamedTuple):
     verb: Verb | None = None
     reason: str = ""
     along: bool = False  # systemd does it together with another unit: no job of ours
+    halted: bool = False  # it is stopped before anything is started, and so is up no more
 
 
 NOTHING = Verdict()
@@ -181,7 +182,7 @@ def spread(
             if name not in halted and (culprits := depends[name].halts & halted):
                 halted.add(name)
                 reason = found[name].reason or f"stops with {min(culprits)}, which it required"
-                found[name] = Verdict(Verb.RESTART, reason)
+                found[name] = Verdict(Verb.RESTART, reason, halted=True)
             elif name not in halted | restarting and (culprits := depends[name].follows & restarting):
                 restarting.add(name)
                 found[name] = Verdict(

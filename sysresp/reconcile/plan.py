@@ -36,6 +36,7 @@ from sysresp.reconcile.down import plan_down
 from sysresp.reconcile.manifest import Manifest, ManifestUnit, path
 from sysresp.reconcile.observe import Observed
 from sysresp.reconcile.removal import removal
+from sysresp.reconcile.rollout import Acting
 from sysresp.reconcile.steps import (
     Awaited,
     Change,
@@ -58,9 +59,6 @@ from sysresp.units.desired import Desired, Unit
 
 __all__ = ["manifest_of", "plan", "plan_down"]
 
-MANY = 64
-"""From so many starts on, one job of the target is better than one job each, even among restarts."""
-
 _JOBS = {Verb.START: JobVerb.START, Verb.RESTART: JobVerb.RESTART, Verb.RELOAD: JobVerb.RELOAD}
 
 
@@ -74,21 +72,32 @@ def plan(
     source: Sequence[str] = (),
     prober: bytes = b"",
     stopped: Container[str] = (),
+    settle_sec: float | None = None,
 ) -> Plan:
     """Return what apply does; `prober` is the readiness prober's program, `source` the spec's files.
 
     Units in `stopped` are not started: the administrator had stopped them when the generation that is to
     come back was left.
+    `settle_sec` is how long every unit has to stay up, whatever the file says of it.
     """
     problems = conflicts(desired, observed, paths=paths, mode=mode)
     final = manifest_of(desired, scope, mode, source)
     if observed.manifest is not None:
         final = final._replace(generation=observed.manifest.generation)
     if mode is Mode.TRANSIENT:
-        made = transient.plan(desired, observed, final, paths=paths, prober=prober, stopped=stopped)
+        made = transient.plan(
+            desired, observed, final, paths=paths, prober=prober, stopped=stopped, settle_sec=settle_sec
+        )
     else:
         made = _Files(
-            desired, observed, final, paths=paths, mode=mode, prober=prober, stopped=stopped
+            desired,
+            observed,
+            final,
+            paths=paths,
+            mode=mode,
+            prober=prober,
+            stopped=stopped,
+            settle_sec=settle_sec,
         ).plan()
     problems += made.problems
     if any(p.severity is Severity.ERROR for p in problems):
@@ -139,8 +148,10 @@ class _Files:
         mode: Mode,
         prober: bytes,
         stopped: Container[str],
+        settle_sec: float | None,
     ) -> None:
         self.stopped = stopped
+        self.settle_sec = settle_sec
         self.desired = desired
         self.observed = observed
         self.final = final
@@ -156,6 +167,7 @@ class _Files:
         self.gone = removal(desired, observed)
         self.linked, self.disabled = self._links()
         self.cycled = self._cycled_sockets()
+        self.depends: Mapping[str, Needs] = {}  # filled where units act on each other
         self.verdicts = self._verdicts()
 
     def plan(self) -> Plan:
@@ -174,7 +186,8 @@ class _Files:
             *self.gone.resets,
             *(n for n, v in acts.items() if v.verb is Verb.START and self._state(n) == "failed"),
         ]
-        jobs = self._jobs(acts)
+        acting = Acting(self.desired, self.verdicts, self.observed.units, self.depends, self.settle_sec)
+        jobs, rollouts = acting.jobs(self._pulled(), self.cycled), acting.rollouts()
         steps: list[Step] = [*file_steps]
         if file_steps and self.mode is Mode.PERSISTENT:
             steps += [Sync(d) for d in dict.fromkeys((self.paths.unit_dir, self.paths.state_dir))]
@@ -182,7 +195,7 @@ class _Files:
         steps += self.gone.steps(self.paths.unit_dir)
         steps += [DaemonReload()] if reload else []
         steps += [ResetFailed(name) for name in resets]
-        steps += [RunJobs(jobs)] if jobs else []
+        steps += acting.steps(jobs, rollouts)
         where = path(self.paths.state_dir, self.desired.project)
         if steps:
             first = pending._replace(
@@ -205,6 +218,7 @@ class _Files:
                 *(self._awaited(self.desired.units[n], v) for n, v in acts.items()),
                 *self.gone.awaited,
             ),
+            rollouts=rollouts,
             prober=self.paths.prober,
             previous=self.observed.manifest,
         )
@@ -229,12 +243,14 @@ class _Files:
             if unit.name in self.stopped and found[unit.name].verb is Verb.START:
                 found[unit.name] = Verdict(Verb.KEEP, STOPPED)
         for name in self.cycled:
-            found[name] = Verdict(Verb.RESTART, found[name].reason or "restarts with its socket")
+            reason = found[name].reason or "restarts with its socket"
+            found[name] = Verdict(Verb.RESTART, reason, halted=True)
         stopping = {job.unit for job in self.gone.stops} | set(self.cycled)
         verbs = {v.verb for v in found.values()}
         if stopping or Verb.RESTART in verbs or {Verb.START, Verb.KEEP} <= verbs:
             running = [name for name in found if is_running(self.observed.units.get(name))]
-            return spread(found, running, stopping, self._depends(found))
+            self.depends = self._depends(found)
+            return spread(found, running, stopping, self.depends)
         return found
 
     def _depends(self, names: Iterable[str]) -> Mapping[str, Needs]:
@@ -306,33 +322,6 @@ class _Files:
         steps += [Link(f"{self.paths.unit_dir}/{link}", where) for link, where in self.linked.items()]
         steps += [Unlink(f"{self.paths.unit_dir}/{link}") for link in self.gone.links]
         return steps
-
-    def _jobs(self, acts: Mapping[str, Verdict]) -> tuple[Job, ...]:
-        """Return the jobs in an order in which starting works; one job of the target if that is all."""
-        own = {name: v for name, v in acts.items() if not v.along}
-        starts = {name for name, v in own.items() if v.verb is Verb.START}
-        target = self.desired.target
-        jobs = []
-        if self._target_starts(starts, len(own)):
-            pulled = self._pulled() & starts
-            jobs.append(Job(JobVerb.START, target, pulls=tuple(sorted(pulled))))
-            covered = pulled | {target}
-        else:
-            covered = frozenset()
-        for name, v in own.items():
-            if name not in covered and v.verb is not None:
-                jobs.append(Job(JobVerb.START if name in self.cycled else _JOBS[v.verb], name))
-        return tuple(jobs)
-
-    def _target_starts(self, starts: set[str], total: int) -> bool:
-        target = self.desired.target
-        if len(starts) < 2 or (len(starts) < total and len(starts) < MANY):
-            return False
-        if target not in starts and (len(starts) < MANY or self._state(target) != "active"):
-            return False
-        masked = {name for name, v in self.verdicts.items() if v.reason == MASKED}
-        pulled = self._pulled()
-        return all(name in starts or name in masked or self._is_up(name) for name in pulled)
 
     def _pulled(self) -> frozenset[str]:
         """Return the units that the target pulls in, by the links as they will be."""

@@ -2,12 +2,13 @@
 
 Owns the looks: the states of all units in one call, again and again, and the InvocationID of each service at
 the beginning and at the end, since a crash and a restart fit between two looks. Reads, waits, changes
-nothing. Rule: one that fell ends the watch at once, because there is nothing to wait for any more.
+nothing. Rule: one that fell ends the watch at once, because there is nothing to wait for any more, unless it
+is one that may fall.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Final, NamedTuple
 
 from sysresp.ports import Host, UnitState
@@ -31,11 +32,12 @@ def watch(
     host: Host,
     project: str,
     units: Sequence[tuple[str, float]],
+    excused: Set[str] = frozenset(),
     on_look: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Fall]:
     """Watch these units, each for its seconds, and return those that fell.
 
-    `on_look` is told how many seconds are left.
+    Those that are excused end nothing when they fall. `on_look` is told how many seconds are left.
     """
     clock, manager = host.clock, host.manager
     began = clock.monotonic()
@@ -44,7 +46,7 @@ def watch(
     fallen = {name: fall for name, sec in units if (fall := _judge(host, rows.get(name), 0.0, sec))}
     left = {name: sec for name, sec in units if _is_up(rows.get(name))}
     runs = {name: _invocation(host, name) for name in left if name.endswith(".service")}
-    while left and not fallen:
+    while left and fallen.keys() <= excused:
         passed = clock.monotonic() - began
         on_look(max(left.values()) - passed)
         due = min(left.values()) - passed
@@ -59,8 +61,8 @@ def watch(
                 fall = Fall(passed, sec, invocation_id=runs[name])
             if fall is not None:
                 fallen[name] = fall
-        for name in over:
-            del left[name]
+        for name in (*over, *fallen):
+            left.pop(name, None)
     return fallen
 
 

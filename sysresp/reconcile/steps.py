@@ -153,11 +153,12 @@ class StartTransient:
 class Settle:
     """Watch these units, each for so many seconds; one that is not up for all of that time has failed.
 
-    With `stop` a failure ends the plan here: the steps that follow are for the instances that come next.
+    That ends the watch, and the plan: what follows is for the instances that come next. But not if the unit
+    is `excused`: it may fail, or it was not up before either; then the others are watched to their end.
     """
 
     units: tuple[tuple[str, float], ...]
-    stop: bool = True
+    excused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +212,18 @@ class Change:
         return tuple(unified_diff(old, new, *names, lineterm=""))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rolling:
+    """How the instances of a service are restarted or reloaded, for those who read the plan."""
+
+    service: str
+    batches: tuple[tuple[str, ...], ...]  # units; each batch begins when the one before has settled
+    settle_sec: float
+    pause_sec: float
+    stop_on_failure: bool
+    reason: str = ""  # why they all go at once, if they do
+
+
 @dataclass(frozen=True, slots=True)
 class Awaited:
     """A unit whose state is read when the jobs are done, because apply meant to do something to it."""
@@ -231,6 +244,7 @@ class Plan:
     keeps: tuple[Change, ...] = ()  # verb KEEP: left as it is, with the reason
     problems: tuple[Problem, ...] = ()
     awaited: tuple[Awaited, ...] = ()
+    rollouts: tuple[Rolling, ...] = ()
     prober: str = ""  # path of the prober, to tell a readiness timeout from a failed post_start
     previous: Manifest | None = None  # the manifest that was there before
 

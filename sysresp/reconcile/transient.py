@@ -25,6 +25,7 @@ from sysresp.reconcile.decide import (
 from sysresp.reconcile.manifest import Manifest, ManifestUnit, path
 from sysresp.reconcile.observe import Observed
 from sysresp.reconcile.removal import remove
+from sysresp.reconcile.rollout import Acting
 from sysresp.reconcile.steps import (
     Awaited,
     Change,
@@ -53,6 +54,7 @@ def plan(
     paths: Paths,
     prober: bytes,
     stopped: Container[str] = (),
+    settle_sec: float | None = None,
 ) -> Plan:
     """Return the plan; its problems name what these units cannot do."""
     units = {
@@ -82,6 +84,7 @@ def plan(
     steps += [RemoveFile(f"{paths.unit_dir}/{name}") for name in loaded]
     steps += [DaemonReload()] if loaded else []
     steps += [StartTransient(name, encoded[name]) for name in acts if name in encoded]
+    steps += Acting(desired, verdicts, observed.units, {}, settle_sec).steps((), ())
     where = path(paths.state_dir, desired.project)
     pending = final._replace(pending=tuple(acts))
     if steps:

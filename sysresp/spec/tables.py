@@ -93,7 +93,7 @@ ROLLOUT = Table(
             Int(1, 1000),
             "How many instances are down at a time",
             "2",
-            "a quarter of them, at least one",
+            "a quarter of those that run, at least one",
         ),
         Key("pause", Duration(), "Pause before the next ones, after these are up", '"5s"', "0", "pause_sec"),
         Key(
