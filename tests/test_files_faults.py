@@ -105,3 +105,12 @@ def test_a_kill_at_each_point(tmp_path: Path, point: int) -> None:
         "/new/y/z": b"made",
     }
     assert [path for path in tree if "sysresp" in path or path in ("/d/e", "/empty")] == []
+
+
+def test_what_could_not_be_written_is_no_loss(tmp_path: Path) -> None:
+    """unlink(2) on a read-only file system fails whether the file is there or not."""
+    files = RealFiles(str(tmp_path), Faults(read_only_from(1)).calls())
+    files.begin()
+    with pytest.raises(OSError, match="Read-only"):
+        files.write("/new", b"x")
+    assert files.undo() == []

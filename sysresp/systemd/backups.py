@@ -152,6 +152,8 @@ class Backups:
         return lambda: self._whole.put(path, content, mode, owner=owner)
 
     def _remove(self, path: str) -> None:
+        if not os.path.lexists(path):
+            return  # a read-only file system refuses even to remove what is not there
         # By now it may be a directory that was made for a file below: that one goes later.
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
             self._calls.unlink(path)

@@ -53,12 +53,13 @@ class Box:
         env: Mapping[str, str] | None = None,
         timeout: float = 120.0,
     ) -> subprocess.CompletedProcess[str]:
-        """Run this checkout's sysresp inside."""
+        """Run this checkout's sysresp inside; an apply does not settle unless the test says so."""
         if user:
             self.need_user_manager()
-        return self.run(
-            [self.python, "-m", "sysresp", *args], check=check, user=user, env=env, timeout=timeout
-        )
+        words = [self.python, "-m", "sysresp", *args]
+        if args[:1] == ("apply",) and "--settle" not in args:
+            words += ["--settle", "0"]
+        return self.run(words, check=check, user=user, env=env, timeout=timeout)
 
     def systemctl(
         self, *args: str, check: bool = True, user: str | None = None

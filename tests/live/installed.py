@@ -57,7 +57,10 @@ def write_file(box: Box, text: str) -> str:
 
 
 def snapshot(box: Box, user: str = "") -> dict[str, str]:
-    """Return every file and link that sysresp could have written, with its content."""
+    """Return every file and link that sysresp could have written, with its content.
+
+    Left out is what stays when a project is taken away: its history, and the file of its lock.
+    """
     places = ["/etc/systemd/system", "/run/systemd/system", "/var/lib/sysresp", "/run/sysresp"]
     if user:
         places = [
@@ -70,6 +73,8 @@ def snapshot(box: Box, user: str = "") -> dict[str, str]:
     for place in places:
         for path in sorted(box.path(place).rglob("*")):
             inside = f"{place}/{path.relative_to(box.path(place))}"
+            if "/generations/" in inside or inside.endswith(".lock"):
+                continue
             if path.is_symlink():
                 found[inside] = f"-> {path.readlink()}"
             elif path.is_file():
