@@ -36,6 +36,7 @@ from sysresp.reconcile.down import plan_down
 from sysresp.reconcile.manifest import Manifest, ManifestUnit, path
 from sysresp.reconcile.observe import Observed
 from sysresp.reconcile.removal import removal
+from sysresp.reconcile.resolve import DriftChoice, digests_of, resolve
 from sysresp.reconcile.rollout import Acting
 from sysresp.reconcile.steps import (
     Awaited,
@@ -73,6 +74,7 @@ def plan(
     prober: bytes = b"",
     stopped: Container[str] = (),
     settle_sec: float | None = None,
+    drift: DriftChoice = DriftChoice.REFUSE,
 ) -> Plan:
     """Return what apply does; `prober` is the readiness prober's program, `source` the spec's files.
 
@@ -80,18 +82,20 @@ def plan(
     come back was left.
     `settle_sec` is how long every unit has to stay up, whatever the file says of it.
     """
-    problems = conflicts(desired, observed, paths=paths, mode=mode)
     final = manifest_of(desired, scope, mode, source)
     if observed.manifest is not None:
         final = final._replace(generation=observed.manifest.generation)
+    found = resolve(desired, observed, final, drift, paths)
+    desired, seen, final = found.desired, found.observed, final._replace(accepted=found.accepted)
+    problems = conflicts(desired, found.unquestioned, paths=paths, mode=mode)
     if mode is Mode.TRANSIENT:
         made = transient.plan(
-            desired, observed, final, paths=paths, prober=prober, stopped=stopped, settle_sec=settle_sec
+            desired, seen, final, paths=paths, prober=prober, stopped=stopped, settle_sec=settle_sec
         )
     else:
         made = _Files(
             desired,
-            observed,
+            seen,
             final,
             paths=paths,
             mode=mode,
@@ -101,8 +105,8 @@ def plan(
         ).plan()
     problems += made.problems
     if any(p.severity is Severity.ERROR for p in problems):
-        return Plan(project=desired.project, problems=problems)
-    return replace(made, problems=problems)
+        return Plan(project=desired.project, problems=problems, drift=found.drift)
+    return found.told(replace(made, problems=problems, previous=observed.manifest))
 
 
 def manifest_of(desired: Desired, scope: Scope, mode: Mode, source: Sequence[str]) -> Manifest:
@@ -204,7 +208,7 @@ class _Files:
                 links=tuple(sorted({*pending.links, *self.gone.links})),
                 pending=(*pending.pending, *(job.unit for job in self.gone.stops)),
                 unfinished=bool(file_steps or self.gone.files or reload),
-                was=tuple(sorted({*self.before.was, *(unit.digest for unit in self.before.units)})),
+                was=digests_of(self.observed, (*self.written, *self.gone.files)),
             )
             steps = [WriteManifest(where, first), *steps, WriteManifest(where, pending, confirm=True)]
         elif self.final != self.observed.manifest:
