@@ -136,6 +136,7 @@ def manifest_of(desired: Desired, scope: Scope, mode: Mode, source: Sequence[str
         ),
         files=files,
         links=() if mode is Mode.TRANSIENT else tuple(sorted(desired.links)),
+        configs=tuple(f"{unit} {path}" for unit, paths in desired.configs.items() for path in paths),
     )
 
 

@@ -107,7 +107,7 @@ def resolve(
 
 
 def digests_of(observed: Observed, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the digests of unit files as they are, for `Manifest.was`: what a cut apply left is no drift."""
+    """Return the digests of unit files as they are, for `Manifest.was`: what a cut apply leaves is known."""
     texts = (observed.files.get(name) for name in names)
     return tuple(sorted({digest(text) for text in texts if text is not None}))
 
