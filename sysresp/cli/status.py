@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-from sysresp.cli import rows, status_table, terminal
+from sysresp.cli import rows, status_table, table, terminal
 
 TYPE_CHECKING = False  # typing itself costs 5 ms to import
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def show(asked: Asked, files: Files, manager: Manager) -> int:
         for manifest, units in select(owned, asked.names)
         for row in look(manifest, units, manager, boot_time)
     ]
+    others = [line for manifest in owned for line in mark(chosen, manifest, files, os.environ)]
     out = sys.stdout
     if asked.json:
         import json  # noqa: PLC0415
@@ -135,6 +136,8 @@ def show(asked: Asked, files: Files, manager: Manager) -> int:
                 mark=terminal.cut_mark(out),
             )
         )
+        for line in () if asked.names else others:
+            out.write(f"{table.clean(line)}\n")
     else:
         whose = "you have no services here" if asked.user else "there are no services here"
         sys.stderr.write(f"{whose}: apply a file first, such as: sysresp apply services.toml\n")
@@ -158,6 +161,37 @@ def manifests(files: Files, asked: Asked, env: Mapping[str, str]) -> list[Manife
     scope = "user" if asked.user else "system"
     found = [one for where in layout.state_dirs(scope, env) for one in manifest.all_manifests(files, where)]
     return [one for one in found if asked.project in {"", one.project}]
+
+
+def mark(chosen: Iterable[rows.Row], manifest: Manifest, files: Files, env: Mapping[str, str]) -> list[str]:
+    """Mark the rows of a project that have drifted, and return a line for each of its units that has no row.
+
+    The disk only, and what the last apply owes: what needs a call for each unit is left to `sysresp drift`.
+    """
+    from sysresp.reconcile import disk, drift, layout  # noqa: PLC0415
+
+    places = layout.paths(manifest.scope, manifest.mode, env)
+    ours = frozenset(manifest.files)
+    names = ours | {unit.name for unit in manifest.units}
+    written = ours if manifest.unfinished else frozenset()
+    wanted = disk.Wanted(names, frozenset(manifest.links), manifest.target, "", written)
+    seen = disk.look(files, places, wanted, lenient=True)
+    digests = {name: disk.digest_of(content) for name, content in seen.contents.items() if name in ours}
+    found = (*drift.of_disk(manifest, digests, seen, places.unit_dir), *drift.of_processes(manifest, ()))
+    marks = drift.marks(manifest, (one for one in found if not drift.is_accepted(manifest, one)))
+    by_row: dict[tuple[str, str], list[str]] = {}
+    others = []
+    for unit in manifest.units if marks else ():
+        if unit.name in marks and unit.service:
+            by_row.setdefault((unit.service, unit.instance), []).extend(marks[unit.name])
+        elif unit.name in marks:
+            others.append(f"{unit.name}: {', '.join(marks[unit.name])} (see: sysresp drift)")
+    for row in chosen:
+        if row.project == manifest.project and row.mode == manifest.mode:
+            service = row.observed.service
+            kinds = (*by_row.get((service, row.observed.instance), ()), *by_row.get((service, ""), ()))
+            row.generation, row.drift = manifest.generation, tuple(dict.fromkeys(kinds))
+    return others
 
 
 def look(
