@@ -1,4 +1,4 @@
-"""The forms in which drift is shown: text with unified diffs, JSON, and the refusal of an apply.
+"""The forms in which drift is shown: text with unified diffs, and JSON.
 
 Pure. In a diff the "-" lines are sysresp's and the "+" lines are on the disk: what somebody did by hand.
 Rule: the JSON keys and the kinds are documented in sysresp(1), DRIFT, and only ever added to.
@@ -11,9 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from difflib import unified_diff
 
 from sysresp.cli import table, terminal
-from sysresp.cli.words import plural
-from sysresp.errors import Exit, SysrespError
-from sysresp.reconcile.drift import KINDS, REMOVED, Drift
+from sysresp.reconcile.drift import KINDS, Drift
 
 _DIFF_COLOURS = {"+": terminal.GREEN, "-": terminal.RED, "@": terminal.CYAN}
 
@@ -67,19 +65,3 @@ def as_objects(found: Iterable[Drift]) -> list[dict[str, object]]:
         }
         for drift in found
     ]
-
-
-def refusal(refused: Sequence[Drift]) -> SysrespError:
-    """Return the error with which an apply refuses to overwrite drift."""
-    edited = sum(drift.kind != REMOVED for drift in refused)
-    parts = [f"{plural(edited, 'unit file')} edited by hand"] if edited else []
-    parts += (
-        [f"{plural(len(refused) - edited, 'unit file')} removed by hand"] if edited < len(refused) else []
-    )
-    left = "it as it is" if len(refused) == 1 else "them as they are"
-    return SysrespError(
-        f"this would overwrite {' and '.join(parts)}; nothing was changed",
-        hint=f"--accept-drift leaves {left}, from now on without a word\n"
-        "--overwrite-drift writes what the file says",
-        exit=Exit.REFUSED,
-    )

@@ -76,6 +76,11 @@ def is_accepted(manifest: Manifest, drift: Drift) -> bool:
     return bool(drift.key) and drift.key in manifest.accepted
 
 
+def away(link: str) -> str:
+    """Return the word of `Manifest.was` for a link that was away before an apply that is not finished."""
+    return f"{link} -"
+
+
 def of_disk(  # noqa: PLR0917
     manifest: Manifest,
     digests: Mapping[str, str],
@@ -110,8 +115,9 @@ def of_disk(  # noqa: PLR0917
                 found.append(
                     _edited(unit, file, f"{unit_dir}/{file}", f"{digest} {goal.get(file, '-')}", number)
                 )
-        elif not (manifest.unfinished or file in disk.unread or file in disk.torn):
-            found.append(_removed(unit, file, f"{unit_dir}/{file}", f"- {goal.get(file, '-')}"))
+        elif file not in disk.unread and file not in disk.torn:
+            removed = _removed(unit, file, f"{unit_dir}/{file}", f"- {goal.get(file, '-')}")
+            found += [removed] if not manifest.unfinished or is_accepted(manifest, removed) else []
     for file in sorted(digests.keys() - ours - goal.keys()):
         what = "has the project's mark, and no apply wrote it"
         found.append(
@@ -200,7 +206,8 @@ def _links(
     known = frozenset(manifest.links)
     for link in manifest.links:
         unit = by_name.get(link.rpartition("/")[2])
-        if link not in disk.links and unit is not None and not manifest.unfinished:
+        is_away = not manifest.unfinished or away(link) in manifest.was
+        if link not in disk.links and unit is not None and is_away:
             what = "was disabled: it is not started at boot"
             fix = f"systemctl{scope} enable {unit.name}, or set enabled = false in the file"
             yield _drift(unit, DISABLED, what, f"{unit_dir}/{link}", fix, f"{link} - link")

@@ -58,7 +58,10 @@ class Manifest(NamedTuple):
     runs: tuple[
         str, ...
     ] = ()  # "UNIT DIGEST" of each in `restarts` and `reloads`: the text that it runs yet
-    was: tuple[str, ...] = ()  # digests of the files before an apply that is not finished: no drift
+    was: tuple[
+        str, ...
+    ] = ()  # digests of the files before an apply that is not finished: no drift; and links
+    #                            that were away then, as "LINK -"
     accepted: tuple[str, ...] = ()  # drift that may stay, such as "FILE ON_DISK WANTED" (digests): see drift
     configs: tuple[str, ...] = ()  # "UNIT PATH" of each of its config_files
 

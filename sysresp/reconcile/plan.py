@@ -33,10 +33,11 @@ from sysresp.reconcile.decide import (
     verdict,
 )
 from sysresp.reconcile.down import plan_down
+from sysresp.reconcile.drift import away
 from sysresp.reconcile.manifest import Manifest, ManifestUnit, path
 from sysresp.reconcile.observe import Observed
 from sysresp.reconcile.removal import removal
-from sysresp.reconcile.resolve import DriftChoice, digests_of, resolve
+from sysresp.reconcile.resolve import DriftChoice, resolve, was
 from sysresp.reconcile.rollout import Acting
 from sysresp.reconcile.steps import (
     Awaited,
@@ -209,7 +210,7 @@ class _Files:
                 links=tuple(sorted({*pending.links, *self.gone.links})),
                 pending=(*pending.pending, *(job.unit for job in self.gone.stops)),
                 unfinished=bool(file_steps or self.gone.files or reload),
-                was=digests_of(self.observed, (*self.written, *self.gone.files)),
+                was=was(self.observed, (*self.written, *self.gone.files), self.disabled),
             )
             steps = [WriteManifest(where, first), *steps, WriteManifest(where, pending, confirm=True)]
         elif self.final != self.observed.manifest:
@@ -291,7 +292,8 @@ class _Files:
             where = f"{self.paths.unit_dir}/{file}"
             if self.observed.links.get(link) == where:
                 continue
-            if link not in self.observed.links and link in self.before.links and not self.before.unfinished:
+            was_away = not self.before.unfinished or away(link) in self.before.was
+            if link not in self.observed.links and link in self.before.links and was_away:
                 disabled.add(link)
             else:
                 make[link] = where

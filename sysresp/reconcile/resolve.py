@@ -9,10 +9,11 @@ at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from sysresp.errors import Exit, SysrespError
 from sysresp.ports import Paths
 from sysresp.reconcile.decide import digest, file_of
 from sysresp.reconcile.disk import Disk
@@ -22,6 +23,7 @@ from sysresp.reconcile.drift import (
     REMOVED,
     TEXT,
     Drift,
+    away,
     is_accepted,
     of_disk,
 )
@@ -40,6 +42,7 @@ class DriftChoice(StrEnum):
     REFUSE = "refuse"  # nothing at all, if it would overwrite one
     ACCEPT = "accept"  # leave them as they are, from now on without a word
     OVERWRITE = "overwrite"  # write what the file says
+    KEEP = "keep"  # leave them as they are this time: an automatic rollback has nobody to ask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,24 @@ class Resolved:
         return replace(plan, steps=steps, keeps=keeps, drift=self.drift, refused=self.refused)
 
 
+class RefusedError(SysrespError):
+    """The apply would overwrite drift."""
+
+    def __init__(self, refused: Sequence[Drift]) -> None:
+        self.drift = tuple(refused)
+        removed = sum(drift.kind == REMOVED for drift in refused)
+        edited = len(refused) - removed
+        parts = [f"{edited} unit file{'s' * (edited != 1)} edited by hand"] if edited else []
+        parts += [f"{removed} unit file{'s' * (removed != 1)} removed by hand"] if removed else []
+        left = "it as it is" if len(refused) == 1 else "them as they are"
+        super().__init__(
+            f"this would overwrite {' and '.join(parts)}; nothing was changed",
+            hint=f"--accept-drift leaves {left}, from now on without a word\n"
+            "--overwrite-drift writes what the file says",
+            exit=Exit.REFUSED,
+        )
+
+
 def resolve(
     desired: Desired, observed: Observed, final: Manifest, choice: DriftChoice, paths: Paths
 ) -> Resolved:
@@ -84,32 +105,41 @@ def resolve(
     before = [drift for drift in found if is_accepted(manifest, drift)]
     drift = tuple(d for d in found if d not in before)
     at_stake = [d for d in found if d.kind in TEXT]
-    overwrites = choice is DriftChoice.OVERWRITE
-    kept = (
-        []
-        if overwrites
-        else at_stake
-        if choice is DriftChoice.ACCEPT
-        else [d for d in at_stake if d in before]
-    )
-    chosen = found if choice is DriftChoice.ACCEPT else before
-    undone = (*TEXT, DISABLED) if overwrites else ()
+    kept, accepted, overwrites = [d for d in at_stake if d in before], before, False
+    match choice:
+        case DriftChoice.ACCEPT:
+            kept, accepted = at_stake, found
+        case DriftChoice.KEEP:
+            # The generation that comes back may want another text than the one an edit was accepted against.
+            kept, accepted = at_stake, [d for d in found if d in before or _was_accepted(manifest, d)]
+        case DriftChoice.OVERWRITE:
+            kept, overwrites = [], True
+            accepted = [d for d in before if d.kind not in TEXT and d.kind != DISABLED]
+        case DriftChoice.REFUSE:
+            pass
     absent = frozenset(d.unit for d in kept if d.kind == REMOVED)
     return Resolved(
         desired=_keep(desired, observed, kept),
         observed=_without(observed, desired, kept, paths, relink=overwrites),
         drift=drift,
         refused=() if overwrites else tuple(d for d in at_stake if d not in kept),
-        accepted=tuple(sorted(d.key for d in chosen if d.key and d.kind not in undone)),
+        accepted=tuple(sorted(d.key for d in accepted if d.key)),
         absent=absent,
         known=frozenset(d.unit for d in at_stake),
     )
 
 
-def digests_of(observed: Observed, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the digests of unit files as they are, for `Manifest.was`: what a cut apply leaves is known."""
+def was(observed: Observed, names: Iterable[str], disabled: Iterable[str]) -> tuple[str, ...]:
+    """Return `Manifest.was`: how these unit files and links are before they are changed."""
     texts = (observed.files.get(name) for name in names)
-    return tuple(sorted({digest(text) for text in texts if text is not None}))
+    digests = {digest(text) for text in texts if text is not None}
+    return (*sorted(digests), *(away(link) for link in sorted(disabled)))
+
+
+def _was_accepted(manifest: Manifest, drift: Drift) -> bool:
+    """Say whether what is on disk was accepted against whatever wish."""
+    same = drift.key.rpartition(" ")[0]
+    return bool(same) and any(line.rpartition(" ")[0] == same for line in manifest.accepted)
 
 
 def _found(
