@@ -1,16 +1,9 @@
-"""Drift: each kind is told, nothing by hand is lost unasked, and accept and overwrite do what they say."""
+"""Drift: each kind is told, and what an apply that was cut left is none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from sysresp.model import Mode
-from sysresp.ports import Host
-from sysresp.reconcile.apply import apply
 from sysresp.reconcile.disk import applies
 from sysresp.reconcile.drift import (
     CONFIG,
@@ -23,63 +16,16 @@ from sysresp.reconcile.drift import (
     OUTDATED,
     REMOVED,
     REPLACED,
-    TEXT,
-    Drift,
     Process,
     marks,
     of_processes,
 )
-from sysresp.reconcile.manifest import Manifest, ManifestUnit, dumps, load
-from sysresp.reconcile.observe import observe
-from sysresp.reconcile.outcome import Outcome
-from sysresp.reconcile.plan import plan
-from sysresp.reconcile.resolve import ABSENT, DriftChoice
-from sysresp.reconcile.steps import Link, Plan, RemoveFile, Verb, WriteFile, WriteManifest
-from sysresp.units.desired import Desired
-from tests.fakes import FakeFiles, FakeManager, fake_host
-from tests.plan_scenes import MANIFEST, PROBER, UNIT_DIR, Entry, desired_of, jobs, projects, verbs
-
-ONE = {"web": Entry()}
-FILE = "shop-web.service"
-PATH = f"{UNIT_DIR}/{FILE}"
-HAND = "# by hand\n"
-
-
-def planned(host: Host, desired: Desired, choice: DriftChoice = DriftChoice.REFUSE) -> Plan:
-    seen = observe(host, desired.project, desired)
-    return plan(desired, seen, paths=host.paths, mode=Mode.PERSISTENT, prober=PROBER, drift=choice)
-
-
-def converge(host: Host, desired: Desired, choice: DriftChoice = DriftChoice.REFUSE) -> Outcome:
-    made = planned(host, desired, choice)
-    assert made.errors == ()
-    return apply(made, host)
-
-
-def applied(entries: Mapping[str, Entry] = ONE) -> tuple[FakeFiles, FakeManager, Host]:
-    """Return a host on which this was applied."""
-    files = FakeFiles()
-    manager = FakeManager(files)
-    host = fake_host(manager=manager)
-    converge(host, desired_of(entries))
-    return files, manager, host
-
-
-def edit(files: FakeFiles, path: str, text: str = HAND) -> bytes:
-    """Add a line to a unit file by hand, and return what it holds then."""
-    content = (files.read(path) or b"") + text.encode()
-    files.write(path, content)
-    return content
-
-
-def kinds(found: tuple[Drift, ...]) -> list[tuple[str, str]]:
-    return [(drift.kind, drift.unit) for drift in found]
-
-
-def manifest_of(files: FakeFiles) -> Manifest:
-    found = load(files, MANIFEST)
-    assert found is not None
-    return found
+from sysresp.reconcile.manifest import Manifest, ManifestUnit, dumps
+from sysresp.reconcile.resolve import DriftChoice
+from sysresp.reconcile.steps import Link, RemoveFile, WriteFile, WriteManifest
+from tests.drift_scenes import FILE, HAND, ONE, PATH, applied, converge, edit, kinds, manifest_of, planned
+from tests.fakes import FakeFiles
+from tests.plan_scenes import MANIFEST, UNIT_DIR, Entry, desired_of, verbs
 
 
 class TestKinds:
@@ -228,217 +174,6 @@ class TestCut:
         assert RemoveFile(PATH) in gone.steps
         files.link(PATH, "/dev/null")
         assert kinds(planned(host, desired_of(ONE)).drift) == [(MASKED, FILE)]
-
-
-class TestChoice:
-    def test_an_edit_stops_everything(self) -> None:
-        files, manager, host = applied({"db": Entry(), "web": Entry()})
-        content = edit(files, PATH)
-        wanted = desired_of({"db": Entry(version=2), "web": Entry()})
-        before = len(files.changes()), len(manager.changes())
-        made = planned(host, wanted)
-        assert kinds(made.refused) == [(EDITED, FILE)]
-        assert made.steps == ()
-        assert verbs(made) == {
-            "shop-db.service": ("change", "restart"),
-            FILE: ("change",),
-        }
-        assert apply(made, host).ok
-        assert (len(files.changes()), len(manager.changes())) == before
-        assert files.read(PATH) == content
-
-    def test_accepted_it_stays_and_is_quiet_until_something_changes(self) -> None:
-        files, _, host = applied({"db": Entry(), "web": Entry()})
-        content = edit(files, PATH)
-        wanted = desired_of({"db": Entry(version=2), "web": Entry()})
-        made = planned(host, wanted, DriftChoice.ACCEPT)
-        assert kinds(made.drift) == [(EDITED, FILE)]
-        assert verbs(made) == {"shop-db.service": ("change", "restart")}
-        assert apply(made, host).ok
-        assert files.read(PATH) == content
-        again = planned(host, wanted)
-        assert (again.drift, again.refused, again.steps) == ((), (), ())
-        assert kinds(planned(host, desired_of({"web": Entry(version=2)})).refused) == [(EDITED, FILE)]
-        edit(files, PATH)
-        assert kinds(planned(host, wanted).refused) == [(EDITED, FILE)]
-
-    def test_to_accept_alone_is_one_write_of_the_manifest(self) -> None:
-        files, manager, host = applied()
-        edit(files, PATH)
-        before = len(manager.changes())
-        assert converge(host, desired_of(ONE), DriftChoice.ACCEPT).ok
-        assert len(manager.changes()) == before
-        (line,) = manifest_of(files).accepted
-        assert line.startswith(f"{FILE} ")
-
-    def test_overwritten_it_is_what_the_file_says(self) -> None:
-        files, _, host = applied()
-        edit(files, PATH, "[Service]\nNice=5\n")
-        made = planned(host, desired_of(ONE), DriftChoice.OVERWRITE)
-        assert verbs(made) == {FILE: ("change", "restart")}
-        assert apply(made, host).ok
-        assert files.read(PATH) == desired_of(ONE).files[FILE].text.encode()
-        assert planned(host, desired_of(ONE)).is_noop
-
-    def test_what_was_accepted_can_be_overwritten_later(self) -> None:
-        files, _, host = applied()
-        edit(files, PATH)
-        converge(host, desired_of(ONE), DriftChoice.ACCEPT)
-        converge(host, desired_of(ONE), DriftChoice.OVERWRITE)
-        assert files.read(PATH) == desired_of(ONE).files[FILE].text.encode()
-        assert manifest_of(files).accepted == ()
-
-    def test_a_removed_file_stays_away_or_comes_back(self) -> None:
-        files, _, host = applied()
-        files.remove(PATH)
-        assert kinds(planned(host, desired_of(ONE)).refused) == [(REMOVED, FILE)]
-        converge(host, desired_of(ONE), DriftChoice.ACCEPT)
-        made = planned(host, desired_of(ONE))
-        assert (made.drift, made.steps) == ((), ())
-        assert [(keep.unit, keep.verbs, keep.reason) for keep in made.keeps] == [
-            (FILE, (Verb.KEEP,), ABSENT)
-        ]
-        back = planned(host, desired_of(ONE), DriftChoice.OVERWRITE)
-        assert verbs(back) == {FILE: ("create",)}
-        assert jobs(back) == []
-
-    def test_an_edited_file_is_not_removed_unasked(self) -> None:
-        files, manager, host = applied()
-        content = edit(files, PATH)
-        assert kinds(planned(host, desired_of({})).refused) == [(EDITED, FILE)]
-        assert converge(host, desired_of({}), DriftChoice.ACCEPT).ok
-        assert files.read(PATH) == content
-        assert manager.loaded[FILE].active == "active"
-        again = planned(host, desired_of({}))
-        assert (again.drift, again.steps) == ((), ())
-        gone = planned(host, desired_of({}), DriftChoice.OVERWRITE)
-        assert RemoveFile(PATH) in gone.steps
-
-    def test_an_edit_that_took_our_mark_away_is_still_an_edit(self) -> None:
-        files, _, host = applied()
-        files.write(PATH, b"[Service]\nExecStart=/mine\n")
-        made = planned(host, desired_of(ONE))
-        assert made.errors == ()
-        assert kinds(made.refused) == [(EDITED, FILE)]
-        converge(host, desired_of(ONE), DriftChoice.OVERWRITE)
-        assert files.read(PATH) == desired_of(ONE).files[FILE].text.encode()
-
-    def test_an_edit_that_put_another_mark_there_is_a_conflict(self) -> None:
-        files, _, host = applied()
-        files.write(PATH, b"[Service]\nExecStart=/mine\n\n[X-Sysresp]\nProject=other\n")
-        for choice in DriftChoice:
-            made = planned(host, desired_of(ONE), choice)
-            assert [p.what for p in made.errors] == [f"{PATH} belongs to the project 'other'"]
-
-    def test_what_was_disabled_is_enabled_only_by_overwriting(self) -> None:
-        files, _, host = applied()
-        link = f"{UNIT_DIR}/shop.target.wants/{FILE}"
-        files.remove(link)
-        converge(host, desired_of(ONE), DriftChoice.ACCEPT)
-        assert planned(host, desired_of(ONE)).drift == ()
-        assert files.readlink(link) is None
-        converge(host, desired_of(ONE), DriftChoice.OVERWRITE)
-        assert files.readlink(link) == PATH
-
-    @pytest.mark.parametrize("choice", DriftChoice)
-    def test_drop_ins_and_masks_are_never_touched(self, choice: DriftChoice) -> None:
-        files, _, host = applied({"db": Entry(), "web": Entry()})
-        path = f"{UNIT_DIR}/shop-db.service.d/x.conf"
-        files.write(path, b"[Service]\nNice=1\n")
-        files.link(PATH, "/dev/null")
-        converge(host, desired_of({"db": Entry(version=2), "web": Entry(version=2)}), choice)
-        assert files.read(path) == b"[Service]\nNice=1\n"
-        assert files.readlink(PATH) == "/dev/null"
-        left = planned(host, desired_of({"db": Entry(version=2), "web": Entry(version=2)})).drift
-        assert kinds(left) == (
-            [] if choice is DriftChoice.ACCEPT else [(MASKED, FILE), (DROP_IN, "shop-db.service")]
-        )
-
-
-HANDS = st.lists(
-    st.tuples(st.sampled_from(["edit", "remove", "unlink", "drop"]), st.integers(0, 30)), max_size=4
-)
-
-
-def by_hand(files: FakeFiles, desired: Desired, hands: list[tuple[str, int]]) -> dict[str, bytes | None]:
-    """Do these to some files and links of ours; return what was left at each path."""
-    left: dict[str, bytes | None] = {}
-    for what, number in hands:
-        names = sorted(desired.files)
-        links = sorted(desired.links)
-        if what == "unlink":
-            path = f"{UNIT_DIR}/{links[number % len(links)]}"
-            files.remove(path)
-            left[path] = None
-            continue
-        path = f"{UNIT_DIR}/{names[number % len(names)]}"
-        if what == "drop":
-            files.write(f"{path}.d/x.conf", HAND.encode())
-            left[f"{path}.d/x.conf"] = HAND.encode()
-        elif what == "remove":
-            files.remove(path)
-            left[path] = None
-        elif files.read(path) is not None:
-            left[path] = edit(files, path)
-    return left
-
-
-def there(files: FakeFiles, path: str) -> bytes | None:
-    return files.read(path) if files.readlink(path) is None else b"a link"
-
-
-class TestDrawn:
-    @given(projects(), projects(), HANDS)
-    def test_nothing_by_hand_is_lost_unasked(
-        self, first: dict[str, Entry], second: dict[str, Entry], hands: list[tuple[str, int]]
-    ) -> None:
-        files, _, host = applied(first)
-        left = by_hand(files, desired_of(first), hands)
-        wanted = desired_of(second)
-        converge(host, wanted)
-        assert {path: there(files, path) for path in left} == left
-        converge(host, wanted, DriftChoice.ACCEPT)
-        assert {path: there(files, path) for path in left} == left
-        made = planned(host, wanted)
-        assert (made.drift, made.refused, made.is_noop) == ((), (), True)
-
-    @given(projects(), projects(), HANDS, st.booleans())
-    def test_overwritten_all_is_as_the_file_says(
-        self, first: dict[str, Entry], second: dict[str, Entry], hands: list[tuple[str, int]], accept: bool
-    ) -> None:
-        files, _, host = applied(first)
-        left = by_hand(files, desired_of(first), hands)
-        wanted = desired_of(second)
-        if accept:
-            converge(host, wanted, DriftChoice.ACCEPT)
-        converge(host, wanted, DriftChoice.OVERWRITE)
-        seen = observe(host, "shop", wanted)
-        assert seen.files == {name: file.text for name, file in wanted.files.items()}
-        assert seen.links == {link: f"{UNIT_DIR}/{file}" for link, file in wanted.links.items()}
-        made = planned(host, wanted)
-        assert made.steps == ()
-        assert {drift.kind for drift in made.drift} <= {DROP_IN}
-        drops = {path: content for path, content in left.items() if path.endswith(".conf")}
-        assert {path: files.read(path) for path in drops} == drops
-
-    @given(projects(), projects(), HANDS, st.integers(0, 40))
-    def test_a_cut_apply_leaves_no_drift_of_its_own(
-        self, first: dict[str, Entry], second: dict[str, Entry], hands: list[tuple[str, int]], cut: int
-    ) -> None:
-        files, _, host = applied(first)
-        by_hand(files, desired_of(first), [hand for hand in hands if hand[0] != "drop"])
-        made = planned(host, desired_of(second), DriftChoice.OVERWRITE)
-        for step in made.steps[:cut]:
-            if isinstance(step, WriteManifest) and not step.confirm:
-                files.write(step.path, dumps(step.manifest))
-            elif isinstance(step, WriteFile):
-                files.write(step.path, step.content)
-            elif isinstance(step, RemoveFile):
-                files.remove(step.path)
-        if cut > 0 and made.steps and isinstance(made.steps[0], WriteManifest) and not made.steps[0].confirm:
-            again = planned(host, desired_of(second))
-            assert [d for d in again.drift if d.kind in TEXT] == []
-            assert again.refused == ()
 
 
 WEB = ManifestUnit("shop-web.service", "shop-web.service", "web", "", True, True, True, "s.toml", 3, "0")

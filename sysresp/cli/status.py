@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sysresp.ports import Files, Manager
+    from sysresp.reconcile.drift import Drift
     from sysresp.reconcile.manifest import Manifest, ManifestUnit
 
 NOT_WELL = 3  # errors.Exit, whose import costs 10 ms
@@ -164,21 +165,10 @@ def manifests(files: Files, asked: Asked, env: Mapping[str, str]) -> list[Manife
 
 
 def mark(chosen: Iterable[rows.Row], manifest: Manifest, files: Files, env: Mapping[str, str]) -> list[str]:
-    """Mark the rows of a project that have drifted, and return a line for each of its units that has no row.
+    """Mark the rows of a project that have drifted, and return a line for each unit that has no row."""
+    from sysresp.reconcile import drift  # noqa: PLC0415 - as late as possible
 
-    The disk only, and what the last apply owes: what needs a call for each unit is left to `sysresp drift`.
-    """
-    from sysresp.reconcile import disk, drift, layout  # noqa: PLC0415
-
-    places = layout.paths(manifest.scope, manifest.mode, env)
-    ours = frozenset(manifest.files)
-    names = ours | {unit.name for unit in manifest.units}
-    written = ours if manifest.unfinished else frozenset()
-    wanted = disk.Wanted(names, frozenset(manifest.links), manifest.target, "", written)
-    seen = disk.look(files, places, wanted, lenient=True)
-    digests = {name: disk.digest_of(content) for name, content in seen.contents.items() if name in ours}
-    found = (*drift.of_disk(manifest, digests, seen, places.unit_dir), *drift.of_processes(manifest, ()))
-    marks = drift.marks(manifest, (one for one in found if not drift.is_accepted(manifest, one)))
+    marks = drift.marks(manifest, drift_of(manifest, files, env))
     by_row: dict[tuple[str, str], list[str]] = {}
     others = []
     for unit in manifest.units if marks else ():
@@ -188,10 +178,28 @@ def mark(chosen: Iterable[rows.Row], manifest: Manifest, files: Files, env: Mapp
             others.append(f"{unit.name}: {', '.join(marks[unit.name])} (see: sysresp drift)")
     for row in chosen:
         if row.project == manifest.project and row.mode == manifest.mode:
-            service = row.observed.service
-            kinds = (*by_row.get((service, row.observed.instance), ()), *by_row.get((service, ""), ()))
+            service, instance = row.observed.service, row.observed.instance
+            kinds = (*by_row.get((service, instance), ()), *by_row.get((service, ""), ()))
             row.generation, row.drift = manifest.generation, tuple(dict.fromkeys(kinds))
     return others
+
+
+def drift_of(manifest: Manifest, files: Files, env: Mapping[str, str]) -> list[Drift]:
+    """Return the drift of a project on the disk, and what the last apply owes: 25 ms for 1,000 services.
+
+    What needs a call for each unit is left to `sysresp drift`.
+    """
+    from sysresp.reconcile import disk, drift, layout  # noqa: PLC0415 - as late as possible
+
+    places = layout.paths(manifest.scope, manifest.mode, env)
+    ours = frozenset(manifest.files)
+    names = ours | {unit.name for unit in manifest.units}
+    written = ours if manifest.unfinished else frozenset()
+    wanted = disk.Wanted(names, frozenset(manifest.links), manifest.target, "", written)
+    seen = disk.look(files, places, wanted, lenient=True)
+    digests = {name: disk.digest_of(content) for name, content in seen.contents.items() if name in ours}
+    found = (*drift.of_disk(manifest, digests, seen, places.unit_dir), *drift.of_processes(manifest, ()))
+    return [one for one in found if not drift.is_accepted(manifest, one)]
 
 
 def look(
