@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sysresp.cli import drift_text, hosts, terminal
@@ -77,14 +77,17 @@ def _show(found: Sequence[Found], scope: Scope, colour: bool) -> None:
             print(f"no drift: {whose}{kept}")
     if not found:
         print("there is nothing applied here", file=sys.stderr)
+    for line in left_out(found, scope, os.geteuid()):
+        print(f"left out: {line}", file=sys.stderr)
+
+
+def left_out(found: Sequence[Found], scope: Scope, uid: int) -> Iterator[str]:
+    """Yield what this caller may not look at."""
     unread = [name for one in found for name in one.unread]
     if unread:
-        print(f"left out, because you may not read them: {', '.join(unread)}", file=sys.stderr)
-    if found and scope is Scope.SYSTEM and os.geteuid():
-        print(
-            "left out, because only root may look: replaced programs, diffs and earlier generations",
-            file=sys.stderr,
-        )
+        yield f"{', '.join(unread)}, which you may not read"
+    if found and scope is Scope.SYSTEM and uid:
+        yield "replaced programs, diffs and earlier generations, which only root may see"
 
 
 def _object(one: Found) -> dict[str, object]:
