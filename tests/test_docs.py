@@ -14,6 +14,7 @@ import typer
 from sysresp.cli import rows
 from sysresp.cli.main import app
 from sysresp.errors import Exit
+from sysresp.reconcile.drift import KINDS
 from sysresp.spec.schema import documented
 
 TOP = Path(__file__).parent.parent
@@ -63,6 +64,11 @@ def test_every_state_and_exit_status_is_in_the_manual() -> None:
         assert re.search(rf"^\.It Li .*\b{state}\b", page, re.MULTILINE), state
     for status in Exit:
         assert f"\n.It {status.value}\n" in page, status
+
+
+def test_every_kind_of_drift_is_in_the_manual() -> None:
+    section = MAN["sysresp.1"].partition(".Sh DRIFT")[2].partition(".Sh ")[0]
+    assert set(re.findall(r"^\.It Li (\S+)$", section, re.MULTILINE)) == set(KINDS)
 
 
 def test_every_key_is_in_the_manual() -> None:

@@ -320,7 +320,7 @@ def test_fast_path_imports_little() -> None:
     program = (
         "import sys; sys.argv = ['sysresp', 'status']\n"
         "import sysresp.__main__, sysresp.cli.status, sysresp.systemd.manager, sysresp.systemd.files\n"
-        "from sysresp.reconcile import layout, manifest, names\n"
+        "from sysresp.reconcile import disk, drift, layout, manifest, names\n"
         "print(*sys.modules)"
     )
     done = subprocess.run(

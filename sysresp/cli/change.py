@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sysresp.cli import build, hosts, plan_file, plan_text, report_text, running, terminal
+from sysresp.cli import build, drift_text, hosts, plan_file, plan_text, report_text, running, terminal
 from sysresp.cli.boundary import usage
 from sysresp.cli.build import Source
 from sysresp.errors import Exit, Severity, SpecError, SysrespError
@@ -23,6 +23,7 @@ from sysresp.reconcile import generations, layout
 from sysresp.reconcile.converge import Prepared, Wish, converge, prepare, take_down
 from sysresp.reconcile.manifest import Manifest
 from sysresp.reconcile.names import select
+from sysresp.reconcile.resolve import DriftChoice, RefusedError
 from sysresp.reconcile.steps import Plan
 from sysresp.spec.quantities import span
 from sysresp.units.desired import Desired
@@ -40,6 +41,7 @@ class Options:
     as_json: bool = False
     colour: bool = True
     dry_run: bool = False
+    drift: str = ""  # "accept", "overwrite"; "": neither
 
 
 USUAL = Options()
@@ -173,6 +175,7 @@ def _with(wish: Wish, command: str, options: Options) -> Wish:
         settle_sec=settle,
         rollback=options.rollback,
         wait_sec=_seconds("--wait", options.wait),
+        drift=DriftChoice(options.drift) if options.drift else wish.drift,
     )
 
 
@@ -218,8 +221,14 @@ def _converge(
         check(made)
         _check(made)
 
-    with running.progress() as show:
-        done = converge(wish, host, check=checked, on_found=running.found, on_event=show)
+    try:
+        with running.progress() as show:
+            done = converge(wish, host, check=checked, on_found=running.found, on_event=show)
+    except RefusedError as error:
+        on = terminal.has_colour(sys.stderr, wanted=options.colour)
+        for line in drift_text.lines(error.drift, colour=on, fix=False):
+            print(line, file=sys.stderr)
+        raise
     told = report_text.Told(
         spec=spec,
         user=wish.scope is Scope.USER,

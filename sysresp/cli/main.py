@@ -133,6 +133,8 @@ def plan(
         "", "--out", metavar="FILE", help="Write the plan there, for apply --plan.", show_default=False
     ),
     settle: str = options.SETTLE,
+    accept_drift: bool = options.ACCEPT_DRIFT,
+    overwrite_drift: bool = options.OVERWRITE_DRIFT,
     no_color: bool = options.NO_COLOR,
 ) -> int:
     """Print what apply would do; change nothing."""
@@ -141,7 +143,12 @@ def plan(
     source = change.Source(
         options.all_files(files, file), project, options.scope(user), options.mode(runtime, transient)
     )
-    how = change.Options(settle=settle, as_json=json, colour=not no_color)
+    how = change.Options(
+        settle=settle,
+        as_json=json,
+        colour=not no_color,
+        drift=options.drift(accept_drift, overwrite_drift),
+    )
     return change.plan(source, how, detailed=detailed_exitcode, out=out)
 
 
@@ -163,6 +170,8 @@ def apply(
     ),
     settle: str = options.SETTLE,
     no_rollback: bool = options.NO_ROLLBACK,
+    accept_drift: bool = options.ACCEPT_DRIFT,
+    overwrite_drift: bool = options.OVERWRITE_DRIFT,
     wait: str = options.WAIT,
     json: bool = options.JSON,
     no_color: bool = options.NO_COLOR,
@@ -178,7 +187,12 @@ def apply(
         options.all_files(files, file), project, options.scope(user), options.mode(runtime, transient)
     )
     how = change.Options(
-        settle=settle, rollback=not no_rollback, wait=wait, as_json=json, colour=not no_color
+        settle=settle,
+        rollback=not no_rollback,
+        wait=wait,
+        as_json=json,
+        colour=not no_color,
+        drift=options.drift(accept_drift, overwrite_drift),
     )
     return change.apply(source, how, plan_path=plan)
 
@@ -197,6 +211,8 @@ def rollback(
     user: bool = options.USER,
     settle: str = options.SETTLE,
     no_rollback: bool = options.NO_ROLLBACK,
+    accept_drift: bool = options.ACCEPT_DRIFT,
+    overwrite_drift: bool = options.OVERWRITE_DRIFT,
     wait: str = options.WAIT,
     json: bool = options.JSON,
     no_color: bool = options.NO_COLOR,
@@ -211,6 +227,7 @@ def rollback(
         as_json=json,
         colour=not no_color,
         dry_run=dry_run,
+        drift=options.drift(accept_drift, overwrite_drift),
     )
     return change.rollback(generation, project=project, scope=options.scope(user), options=how)
 
@@ -222,6 +239,8 @@ def resume(
     user: bool = options.USER,
     settle: str = options.SETTLE,
     no_rollback: bool = options.NO_ROLLBACK,
+    accept_drift: bool = options.ACCEPT_DRIFT,
+    overwrite_drift: bool = options.OVERWRITE_DRIFT,
     wait: str = options.WAIT,
     json: bool = options.JSON,
     no_color: bool = options.NO_COLOR,
@@ -230,7 +249,12 @@ def resume(
     from sysresp.cli import change
 
     how = change.Options(
-        settle=settle, rollback=not no_rollback, wait=wait, as_json=json, colour=not no_color
+        settle=settle,
+        rollback=not no_rollback,
+        wait=wait,
+        as_json=json,
+        colour=not no_color,
+        drift=options.drift(accept_drift, overwrite_drift),
     )
     return change.resume(project=project, scope=options.scope(user), options=how)
 
@@ -307,6 +331,23 @@ def status(
     asked.colour = not no_color
     host = hosts.host(options.scope(user), Mode.PERSISTENT)
     return command.show(asked, host.files, host.manager)
+
+
+@app.command()
+@options.guarded
+def drift(
+    names: list[str] = options.NAMES,
+    project: str = options.OF_PROJECT,
+    user: bool = options.USER,
+    json: bool = options.JSON,
+    no_color: bool = options.NO_COLOR,
+) -> int:
+    """Show what is no longer as the last apply left it; exit status 3 if anything is."""
+    from sysresp.cli import drift as command
+
+    return command.run(
+        names or [], project=project, scope=options.scope(user), as_json=json, colour=not no_color
+    )
 
 
 @app.command()

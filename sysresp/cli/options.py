@@ -76,6 +76,12 @@ WAIT = typer.Option(
     help="Wait so long for another sysresp that changes the project.",
     show_default=False,
 )
+ACCEPT_DRIFT = typer.Option(
+    False, "--accept-drift", help="Leave unit files that were edited or removed by hand as they are."
+)
+OVERWRITE_DRIFT = typer.Option(
+    False, "--overwrite-drift", help="Overwrite what was edited, removed or disabled by hand."
+)
 GENERATIONS = typer.Argument(
     None,
     metavar="[GENERATION [GENERATION]]",
@@ -107,6 +113,14 @@ def mode(runtime: bool, transient: bool) -> Mode:
     if runtime:
         return Mode.RUNTIME
     return Mode.TRANSIENT if transient else Mode.PERSISTENT
+
+
+def drift(accept: bool, overwrite: bool) -> str:
+    if accept and overwrite:
+        raise boundary.usage("--accept-drift and --overwrite-drift exclude each other")
+    if accept:
+        return "accept"
+    return "overwrite" if overwrite else ""
 
 
 def all_files(files: list[str] | None, file: list[str] | None) -> list[str]:

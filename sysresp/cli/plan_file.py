@@ -20,6 +20,7 @@ from sysresp.reconcile import generations
 from sysresp.reconcile.converge import Prepared, Wish
 from sysresp.reconcile.decide import digest
 from sysresp.reconcile.generations import Generation
+from sysresp.reconcile.resolve import DriftChoice
 
 FORMAT = 1
 
@@ -59,6 +60,7 @@ def write(path: str, wish: Wish, made: Prepared) -> None:
         "plan_of": wish.desired.project,
         "generation": _generation(made),
         "settle_sec": wish.settle_sec,
+        "drift": wish.drift.value,
         "files": _files(made),
         "links": dict(made.observed.links),
         "fingerprint": fingerprint(made),
@@ -91,6 +93,7 @@ def _saved(raw: Any) -> Saved:
         source=old.source,
         texts=old.texts,
         settle_sec=raw["settle_sec"],
+        drift=DriftChoice(raw["drift"]),
     )
     return Saved(wish, raw["generation"], raw["files"], raw["links"], raw["fingerprint"])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from sysresp.cli import problems, table, terminal
+from sysresp.cli import drift_text, problems, table, terminal
 from sysresp.reconcile.steps import Change, Plan, Rolling, Verb
 
 _COLOURS = {
@@ -22,11 +22,16 @@ _COLOURS = {
     Verb.KEEP: terminal.DIM,
 }
 _DIFF_COLOURS = {"+": terminal.GREEN, "-": terminal.RED, "@": terminal.CYAN}
+REFUSED = "apply refuses this, unless --accept-drift or --overwrite-drift says what becomes of the drift"
 
 
 def text(plan: Plan, *, colour: bool, unchanged: int) -> str:
     """Return the plan for a person, with a final newline."""
     out: list[str] = []
+    if plan.drift:
+        out.append(terminal.paint("drift:", terminal.BOLD, on=colour))
+        out.extend(drift_text.lines(plan.drift, colour=colour, fix=False))
+        out.append("")
     for verb, changes in plan.grouped():
         out.append(terminal.paint(f"{verb}:", terminal.BOLD, on=colour))
         for change in changes:
@@ -47,7 +52,8 @@ def summary(plan: Plan, unchanged: int) -> str:
         parts.append(f"{len(plan.keeps)} kept as they are")
     if unchanged:
         parts.append(f"{unchanged} unchanged")
-    return f"plan: {', '.join(parts)}"
+    line = f"plan: {', '.join(parts)}"
+    return f"{line}\n{REFUSED}" if plan.refused else line
 
 
 def _change(change: Change, first: Verb, colour: bool) -> Iterator[str]:
@@ -103,6 +109,8 @@ def as_object(plan: Plan, unchanged: int) -> dict[str, object]:
             for one in plan.rollouts
         ],
         "problems": problems.as_objects(plan.problems),
+        "drift": drift_text.as_objects(plan.drift),
+        "refused": bool(plan.refused),
     }
 
 

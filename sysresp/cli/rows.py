@@ -83,6 +83,8 @@ class Row:
     __slots__ = (
         "count",
         "cpu",
+        "drift",
+        "generation",
         "last_run",
         "level",
         "listen",
@@ -106,6 +108,8 @@ class Row:
         self.observed = observed
         self.scope = ""
         self.mode = ""
+        self.generation = 0  # of the project; 0: applied before there were any
+        self.drift: tuple[str, ...] = ()  # kinds (reconcile.drift)
         self.state = ""
         self.reason = ""
         self.level = OK
@@ -299,6 +303,7 @@ def _merge(group: Sequence[Row]) -> Row:
     total.set(
         lead.state, BAD if any(r.level == BAD for r in group) else lead.level, reason, well=bad is None
     )
+    total.drift = tuple(dict.fromkeys(kind for row in group for kind in row.drift))
     total.since = max((row.since for row in group if row.since is not None), default=None)
     total.pid = None
     total.restarts = _sum(row.restarts for row in group)

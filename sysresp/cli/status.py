@@ -13,13 +13,14 @@ import os
 import sys
 import time
 
-from sysresp.cli import rows, status_table, terminal
+from sysresp.cli import rows, status_table, table, terminal
 
 TYPE_CHECKING = False  # typing itself costs 5 ms to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sysresp.ports import Files, Manager
+    from sysresp.reconcile.drift import Drift
     from sysresp.reconcile.manifest import Manifest, ManifestUnit
 
 NOT_WELL = 3  # errors.Exit, whose import costs 10 ms
@@ -119,6 +120,7 @@ def show(asked: Asked, files: Files, manager: Manager) -> int:
         for manifest, units in select(owned, asked.names)
         for row in look(manifest, units, manager, boot_time)
     ]
+    others = [line for manifest in owned for line in mark(chosen, manifest, files, os.environ)]
     out = sys.stdout
     if asked.json:
         import json  # noqa: PLC0415
@@ -135,6 +137,8 @@ def show(asked: Asked, files: Files, manager: Manager) -> int:
                 mark=terminal.cut_mark(out),
             )
         )
+        for line in () if asked.names else others:
+            out.write(f"{table.clean(line)}\n")
     else:
         whose = "you have no services here" if asked.user else "there are no services here"
         sys.stderr.write(f"{whose}: apply a file first, such as: sysresp apply services.toml\n")
@@ -158,6 +162,44 @@ def manifests(files: Files, asked: Asked, env: Mapping[str, str]) -> list[Manife
     scope = "user" if asked.user else "system"
     found = [one for where in layout.state_dirs(scope, env) for one in manifest.all_manifests(files, where)]
     return [one for one in found if asked.project in {"", one.project}]
+
+
+def mark(chosen: Iterable[rows.Row], manifest: Manifest, files: Files, env: Mapping[str, str]) -> list[str]:
+    """Mark the rows of a project that have drifted, and return a line for each unit that has no row."""
+    from sysresp.reconcile import drift  # noqa: PLC0415 - as late as possible
+
+    marks = drift.marks(manifest, drift_of(manifest, files, env))
+    by_row: dict[tuple[str, str], list[str]] = {}
+    others = []
+    for unit in manifest.units if marks else ():
+        if unit.name in marks and unit.service:
+            by_row.setdefault((unit.service, unit.instance), []).extend(marks[unit.name])
+        elif unit.name in marks:
+            others.append(f"{unit.name}: {', '.join(marks[unit.name])} (see: sysresp drift)")
+    for row in chosen:
+        if row.project == manifest.project and row.mode == manifest.mode:
+            service, instance = row.observed.service, row.observed.instance
+            kinds = (*by_row.get((service, instance), ()), *by_row.get((service, ""), ()))
+            row.generation, row.drift = manifest.generation, tuple(dict.fromkeys(kinds))
+    return others
+
+
+def drift_of(manifest: Manifest, files: Files, env: Mapping[str, str]) -> list[Drift]:
+    """Return the drift of a project on the disk, and what the last apply owes: 25 ms for 1,000 services.
+
+    What needs a call for each unit is left to `sysresp drift`.
+    """
+    from sysresp.reconcile import disk, drift, layout  # noqa: PLC0415 - as late as possible
+
+    places = layout.paths(manifest.scope, manifest.mode, env)
+    ours = frozenset(manifest.files)
+    names = ours | {unit.name for unit in manifest.units}
+    written = ours if manifest.unfinished else frozenset()
+    wanted = disk.Wanted(names, frozenset(manifest.links), manifest.target, "", written)
+    seen = disk.look(files, places, wanted, lenient=True)
+    digests = {name: disk.digest_of(content) for name, content in seen.contents.items() if name in ours}
+    found = (*drift.of_disk(manifest, digests, seen, places.unit_dir), *drift.of_processes(manifest, ()))
+    return [one for one in found if not drift.is_accepted(manifest, one)]
 
 
 def look(

@@ -30,6 +30,7 @@ from sysresp.reconcile.manifest import path as manifest_path
 from sysresp.reconcile.observe import Observed, invocations, observe
 from sysresp.reconcile.outcome import Outcome, UnitOutcome
 from sysresp.reconcile.plan import plan as make_plan
+from sysresp.reconcile.resolve import DriftChoice, RefusedError
 from sysresp.reconcile.steps import Plan, Step, WriteManifest, WriteState
 from sysresp.units.desired import Desired
 
@@ -51,6 +52,7 @@ class Wish:
     rollback: bool = True
     restores: int = 0  # the generation of which this is a copy
     stopped: Container[str] = ()  # units that are not started (see `plan`)
+    drift: DriftChoice = DriftChoice.REFUSE  # what is done about unit files that somebody else changed
 
 
 class Prepared(NamedTuple):
@@ -89,6 +91,7 @@ def prepare(wish: Wish, host: Host) -> Prepared:
         source=wish.source,
         prober=wish.prober() if desired.needs_prober else b"",
         stopped=wish.stopped,
+        drift=wish.drift,
         settle_sec=wish.settle_sec,
     )
     return Prepared(observed, made)
@@ -128,6 +131,8 @@ class _Change:
         for line in left_behind(self.entries, manifest):
             on_found(line)
         check(made)
+        if made.plan.refused:
+            raise RefusedError(made.plan.refused)
         at = manifest.generation
         now = next((entry for entry in self.entries if entry.number == at), None)
         is_open = now is not None and now.outcome in generations.OPEN
@@ -194,6 +199,7 @@ class _Change:
                 source=old.source,
                 texts=old.texts,
                 stopped=frozenset(record.stopped),
+                drift=DriftChoice.KEEP,
             )
             made = prepare(back, host)
             _refuse_errors(made.plan)

@@ -143,6 +143,7 @@ def dumps(generation: Generation) -> bytes:
         "target": desired.target,
         "needs_prober": desired.needs_prober,
         "keep_generations": desired.keep_generations,
+        "configs": dict(desired.configs),
         "links": dict(desired.links),
         "policies": {name: asdict(policy) for name, policy in desired.policies.items()},
         "files": [(f.name, f.text, f.origin.path, f.origin.line, f.service) for f in desired.files.values()],
@@ -174,6 +175,7 @@ def loads(raw: Any) -> Generation:
         needs_prober=raw["needs_prober"],
         policies={name: _policy(one) for name, one in raw["policies"].items()},
         keep_generations=raw["keep_generations"],
+        configs={unit: tuple(paths) for unit, paths in raw.get("configs", {}).items()},
     )
     return Generation(
         number=raw["number"],

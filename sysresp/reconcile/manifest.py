@@ -58,8 +58,12 @@ class Manifest(NamedTuple):
     runs: tuple[
         str, ...
     ] = ()  # "UNIT DIGEST" of each in `restarts` and `reloads`: the text that it runs yet
-    was: tuple[str, ...] = ()  # digests of the files before an apply that is not finished: no drift
-    accepted: tuple[str, ...] = ()  # "FILE ON_DISK WANTED": digests of an edit by hand that may stay
+    was: tuple[
+        str, ...
+    ] = ()  # digests of the files before an apply that is not finished: no drift; and links
+    #                            that were away then, as "LINK -"
+    accepted: tuple[str, ...] = ()  # drift that may stay, such as "FILE ON_DISK WANTED" (digests): see drift
+    configs: tuple[str, ...] = ()  # "UNIT PATH" of each of its config_files
 
 
 def path(state_dir: str, project: str) -> str:
@@ -150,6 +154,7 @@ _KINDS: dict[str, type] = {
     "runs": tuple,
     "was": tuple,
     "accepted": tuple,
+    "configs": tuple,
 }
 
 

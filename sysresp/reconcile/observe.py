@@ -1,23 +1,20 @@
 """What is there: unit files on disk, links, loaded units, the manifest.
 
 Owns `Observed`, the other half of what `plan` compares. It reads and never changes anything, and it makes
-systemd load nothing: one ListUnitsByPatterns, one listing for each directory of the load path, one read for
-each unit file of ours that exists. Rule: whatever the plan has to know about the host is looked at here; the
-cost of an apply that finds nothing to do is the cost of this module.
+systemd load nothing: one ListUnitsByPatterns, and what `sysresp.reconcile.disk` reads. Rule: whatever the
+plan has to know about the host is looked at here; the cost of an apply that finds nothing to do is the cost
+of this module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
-from sysresp.ports import Files, Host, UnitState
+from sysresp.ports import Host, UnitState
+from sysresp.reconcile.disk import Wanted, look
 from sysresp.reconcile.manifest import Manifest, load, path, patterns
 from sysresp.units.desired import Desired
-
-UNIT_TYPES: Final = (".service", ".socket", ".timer", ".path", ".target", ".slice")
-"""Types of unit that sysresp writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +25,11 @@ class Observed:
     elsewhere: tuple[str, ...] = ()  # other modes in which a manifest says that this project is applied
     files: Mapping[str, str] = field(default_factory=dict)  # unit files in the unit directory: text by name
     masked: frozenset[str] = frozenset()  # names of unit files that are masked (systemd.unit(5))
+    torn: frozenset[str] = frozenset()  # empty unit files that a cut apply left: to be written again
     strays: Mapping[str, str] = field(default_factory=dict)  # our names in other directories: path by name
     links: Mapping[str, str] = field(default_factory=dict)  # "shop.target.wants/shop-web.service" -> target
+    enabled: Mapping[str, str] = field(default_factory=dict)  # foreign links: whole path -> unit of ours
+    drop_ins: Mapping[str, str] = field(default_factory=dict)  # of others, for our units: path -> digest
     units: Mapping[str, UnitState] = field(default_factory=dict)  # loaded units by name
     prober: bytes | None = None  # the installed readiness prober
     runs: Mapping[str, str] = field(default_factory=dict)  # of manifest.runs, what is run yet
@@ -51,16 +51,20 @@ def observe(
         names = names | desired.files.keys() | desired.units.keys()
         links = links | desired.links.keys()
         target = desired.target
-    texts, masked = _unit_files(files, paths.unit_dir, project, names)
-    strays, masked_ahead = _strays(files, paths.search, paths.unit_dir, names)
+    written = frozenset(manifest.files) if manifest is not None and manifest.unfinished else frozenset()
+    disk = look(files, paths, Wanted(names, links, target, f"{project}-", written))
+    texts = {name: content.decode(errors="surrogateescape") for name, content in disk.contents.items()}
     rows = host.manager.units(patterns(project, names | texts.keys()))
     return Observed(
         manifest=manifest,
         elsewhere=tuple(m.mode for m in others if m is not None),
         files=texts,
-        masked=masked | masked_ahead,
-        strays=strays,
-        links=_links(files, paths.unit_dir, target, links),
+        masked=disk.masked,
+        torn=disk.torn,
+        strays=disk.strays,
+        links=disk.links,
+        enabled=disk.enabled,
+        drop_ins=disk.drop_ins,
         units={row.name: row for row in rows},
         prober=files.read(paths.prober) if desired is not None and desired.needs_prober else None,
         runs=_runs(host, manifest),
@@ -88,64 +92,3 @@ def _of_manifest(manifest: Manifest | None) -> tuple[frozenset[str], frozenset[s
         return frozenset(), frozenset(), ""
     names = frozenset(manifest.files) | {unit.name for unit in manifest.units}
     return names, frozenset(manifest.links), manifest.target
-
-
-def _unit_files(
-    files: Files, directory: str, project: str, names: Iterable[str]
-) -> tuple[dict[str, str], frozenset[str]]:
-    """Return the texts of our names, and of what else looks like ours, and the names that are masked."""
-    wanted = set(names)
-    texts: dict[str, str] = {}
-    masked = set()
-    for name in files.listdir(directory):
-        if name not in wanted and not (name.startswith(f"{project}-") and name.endswith(UNIT_TYPES)):
-            continue
-        content = files.read(f"{directory}/{name}")
-        if content:
-            texts[name] = content.decode(errors="surrogateescape")
-        elif content is None and files.readlink(f"{directory}/{name}") is None:
-            continue  # gone since the listing
-        else:  # a link to /dev/null, an empty file, or a dangling link: systemd takes all as "do not load"
-            masked.add(name)
-    return texts, frozenset(masked)
-
-
-def _strays(
-    files: Files, search: Sequence[str], unit_dir: str, names: Iterable[str]
-) -> tuple[dict[str, str], frozenset[str]]:
-    """Return unit files of our names in other directories, and the names that are masked ahead of ours."""
-    wanted = set(names)
-    found: dict[str, str] = {}
-    masked = set()
-    ahead = unit_dir in search
-    for directory in search:
-        if directory == unit_dir:
-            ahead = False
-            continue
-        for name in wanted.intersection(files.listdir(directory)):
-            where = f"{directory}/{name}"
-            if files.read(where):
-                found.setdefault(name, where)
-            elif ahead:
-                masked.add(name)
-    return found, frozenset(masked)
-
-
-def _links(files: Files, directory: str, target: str, known: Iterable[str]) -> dict[str, str]:
-    """Return the links that are known, and all that make the project's target pull something in."""
-    wanted: dict[str, set[str] | None] = {}
-    for link in known:
-        parent, _, name = link.rpartition("/")
-        names = wanted.setdefault(parent, set())
-        assert names is not None
-        names.add(name)
-    if target:
-        wanted[f"{target}.wants"] = None
-    found = {}
-    for parent, names in wanted.items():
-        for name in files.listdir(f"{directory}/{parent}"):
-            if names is None or name in names:
-                where = files.readlink(f"{directory}/{parent}/{name}")
-                if where is not None:
-                    found[f"{parent}/{name}"] = where
-    return found

@@ -33,9 +33,11 @@ from sysresp.reconcile.decide import (
     verdict,
 )
 from sysresp.reconcile.down import plan_down
+from sysresp.reconcile.drift import away
 from sysresp.reconcile.manifest import Manifest, ManifestUnit, path
 from sysresp.reconcile.observe import Observed
 from sysresp.reconcile.removal import removal
+from sysresp.reconcile.resolve import DriftChoice, resolve, was
 from sysresp.reconcile.rollout import Acting
 from sysresp.reconcile.steps import (
     Awaited,
@@ -73,6 +75,7 @@ def plan(
     prober: bytes = b"",
     stopped: Container[str] = (),
     settle_sec: float | None = None,
+    drift: DriftChoice = DriftChoice.REFUSE,
 ) -> Plan:
     """Return what apply does; `prober` is the readiness prober's program, `source` the spec's files.
 
@@ -80,18 +83,20 @@ def plan(
     come back was left.
     `settle_sec` is how long every unit has to stay up, whatever the file says of it.
     """
-    problems = conflicts(desired, observed, paths=paths, mode=mode)
     final = manifest_of(desired, scope, mode, source)
     if observed.manifest is not None:
         final = final._replace(generation=observed.manifest.generation)
+    found = resolve(desired, observed, final, drift, paths)
+    desired, seen, final = found.desired, found.observed, final._replace(accepted=found.accepted)
+    problems = conflicts(desired, found.unquestioned, paths=paths, mode=mode)
     if mode is Mode.TRANSIENT:
         made = transient.plan(
-            desired, observed, final, paths=paths, prober=prober, stopped=stopped, settle_sec=settle_sec
+            desired, seen, final, paths=paths, prober=prober, stopped=stopped, settle_sec=settle_sec
         )
     else:
         made = _Files(
             desired,
-            observed,
+            seen,
             final,
             paths=paths,
             mode=mode,
@@ -101,8 +106,8 @@ def plan(
         ).plan()
     problems += made.problems
     if any(p.severity is Severity.ERROR for p in problems):
-        return Plan(project=desired.project, problems=problems)
-    return replace(made, problems=problems)
+        return Plan(project=desired.project, problems=problems, drift=found.drift)
+    return found.told(replace(made, problems=problems, previous=observed.manifest))
 
 
 def manifest_of(desired: Desired, scope: Scope, mode: Mode, source: Sequence[str]) -> Manifest:
@@ -132,6 +137,7 @@ def manifest_of(desired: Desired, scope: Scope, mode: Mode, source: Sequence[str
         ),
         files=files,
         links=() if mode is Mode.TRANSIENT else tuple(sorted(desired.links)),
+        configs=tuple(f"{unit} {path}" for unit, paths in desired.configs.items() for path in paths),
     )
 
 
@@ -204,7 +210,7 @@ class _Files:
                 links=tuple(sorted({*pending.links, *self.gone.links})),
                 pending=(*pending.pending, *(job.unit for job in self.gone.stops)),
                 unfinished=bool(file_steps or self.gone.files or reload),
-                was=tuple(sorted({*self.before.was, *(unit.digest for unit in self.before.units)})),
+                was=was(self.observed, (*self.written, *self.gone.files), self.disabled),
             )
             steps = [WriteManifest(where, first), *steps, WriteManifest(where, pending, confirm=True)]
         elif self.final != self.observed.manifest:
@@ -286,7 +292,8 @@ class _Files:
             where = f"{self.paths.unit_dir}/{file}"
             if self.observed.links.get(link) == where:
                 continue
-            if link not in self.observed.links and link in self.before.links and not self.before.unfinished:
+            was_away = not self.before.unfinished or away(link) in self.before.was
+            if link not in self.observed.links and link in self.before.links and was_away:
                 disabled.add(link)
             else:
                 make[link] = where

@@ -56,11 +56,11 @@ def remove(
     manifest = observed.manifest or Manifest(project)
     foreign = set()
     files = []
-    for name in sorted({*manifest.files, *observed.files}):
+    for name in sorted({*manifest.files, *observed.files, *observed.torn}):
         if name in keep_files:
             continue
         text = observed.files.get(name)
-        if text is not None and owner(text) == project:
+        if (text is not None and owner(text) == project) or name in observed.torn:
             files.append(name)
         elif text is not None or name in observed.strays:
             foreign.add(name)

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from sysresp.errors import Problem, Severity
 from sysresp.model import NOWHERE, Origin
+from sysresp.reconcile.drift import Drift
 from sysresp.reconcile.manifest import Manifest
 
 
@@ -236,7 +237,7 @@ class Awaited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All that would be done, in order. With problems there are no steps: nothing is done at all."""
+    """All that would be done, in order. With problems or refused there are no steps: nothing is done."""
 
     project: str
     steps: tuple[Step, ...] = ()
@@ -247,6 +248,8 @@ class Plan:
     rollouts: tuple[Rolling, ...] = ()
     prober: str = ""  # path of the prober, to tell a readiness timeout from a failed post_start
     previous: Manifest | None = None  # the manifest that was there before
+    drift: tuple[Drift, ...] = ()  # what is not as the last apply left it, and was not accepted so
+    refused: tuple[Drift, ...] = ()  # drift that this plan would overwrite unasked: so it has no steps
 
     @property
     def errors(self) -> tuple[Problem, ...]:

@@ -64,3 +64,4 @@ class Desired:
         default_factory=dict
     )  # by service; one that is not there: Policy()
     keep_generations: int = KEEP
+    configs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # config_files, by unit

@@ -24,6 +24,7 @@ import jinja2
 from sysresp.errors import Problem
 from sysresp.model import Scope, Service, Spec
 from sysresp.spec import names
+from sysresp.spec.values import filled
 from sysresp.units import companions, quote
 from sysresp.units.change import DIGEST
 from sysresp.units.compose import compose
@@ -77,6 +78,7 @@ def render(
         files=room.files,
         units=units,
         links=room.links,
+        configs=room.configs,
         needs_prober=any(service.ready is not None for service in spec.services.values()),
         policies=_policies(spec),
         keep_generations=spec.keep_generations,
@@ -108,6 +110,7 @@ class _Room:
         self.files: dict[str, UnitFile] = {}
         self.units: list[Unit] = []
         self.links: dict[str, str] = {}
+        self.configs: dict[str, tuple[str, ...]] = {}
         self.problems: list[Problem] = []
 
     def project_file(self, name: str, kind: str, title: str, install: Group) -> None:
@@ -141,6 +144,9 @@ class _Room:
             waits = main and (service.on_demand or service.schedule is not None)
             start = service.enabled and not waits and kind != "helper"
             self._units(name, kind, service.enabled, _loaded(service, name), start=start)
+            if main and service.config_files:
+                for unit, instance in _loaded(service, name):
+                    self.configs[unit] = tuple(filled(path, instance) for path in service.config_files)
         self.problems += report.problems
 
     def _units(

@@ -1,0 +1,198 @@
+"""Looking for drift: the questions that `plan` and `status` do not ask, because each costs a call.
+
+Owns the reading for `sysresp drift`: the disk, what systemd has loaded of each unit, which process it runs
+since when, which files of that were replaced, and the records of generations to compare an edited file with.
+What is drift is decided in `sysresp.reconcile.drift`. Changes nothing and makes systemd load nothing. Rule:
+what the caller may not look at is no drift, and is told to have been left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from sysresp.errors import SysrespError
+from sysresp.ports import Files, FileStat, Host, UnitProblem, UnitState
+from sysresp.reconcile import generations
+from sysresp.reconcile.decide import RUNNING
+from sysresp.reconcile.disk import Disk, Wanted, applies, digest_of, look
+from sysresp.reconcile.drift import EDITED, GENERATION, TEXT, Drift, Process, of_disk, of_processes
+from sysresp.reconcile.manifest import Manifest, ManifestUnit, patterns
+from sysresp.units.text import owner
+
+PROGRAMS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where systemd looks for a program without a directory (systemd.exec(5), ExecSearchPath=)."""
+
+_SCRIPT = 1 << 20  # bytes: what is larger is no script, and its replacement shows in /proc
+_DEPTH = 10  # of directories named in config_files; a link may point to a directory above it
+
+
+class Inspection(NamedTuple):
+    """What was found."""
+
+    drift: tuple[Drift, ...]  # all that is not accepted
+    accepted: tuple[Drift, ...]
+    unread: tuple[str, ...]  # what the caller may not look at
+
+
+def inspect(host: Host, manifest: Manifest) -> Inspection:
+    """Look at everything that a project owns."""
+    names = (
+        frozenset(manifest.files) | {unit.name for unit in manifest.units} | {u.file for u in manifest.units}
+    )
+    written = frozenset(manifest.files) if manifest.unfinished else frozenset()
+    wanted = Wanted(names, frozenset(manifest.links), manifest.target, f"{manifest.project}-", written)
+    disk = look(host.files, host.paths, wanted, lenient=True)
+    found = [*_of_disk(host, manifest, disk)]
+    rows = {row.name: row for row in host.manager.units(patterns(manifest.project, names))}
+    with_times = _Times(host, manifest, disk, found)
+    processes = [
+        with_times.process(unit, rows[unit.name])
+        for unit in manifest.units
+        if unit.name in rows and rows[unit.name].load_state != "not-found"
+    ]
+    found += of_processes(manifest, processes)
+    order = {unit.name: number for number, unit in reversed([*enumerate(manifest.units)])}
+    order |= {unit.file: order[unit.name] for unit in reversed(manifest.units)}
+    found.sort(key=lambda drift: order.get(drift.unit, len(order)))
+    accepted = tuple(d for d in found if d.key and d.key in manifest.accepted)
+    return Inspection(
+        drift=tuple(d for d in found if d not in accepted),
+        accepted=accepted,
+        unread=tuple(sorted(disk.unread)),
+    )
+
+
+def _of_disk(host: Host, manifest: Manifest, disk: Disk) -> Iterator[Drift]:
+    """Yield the drift on disk, with both texts and the generation of an edited file where they are known."""
+    ours = frozenset(manifest.files)
+    texts = {name: content.decode(errors="surrogateescape") for name, content in disk.contents.items()}
+    digests = {
+        name: digest_of(content)
+        for name, content in disk.contents.items()
+        if name in ours or owner(texts[name]) == manifest.project
+    }
+    found = of_disk(manifest, digests, disk, host.paths.unit_dir)
+    if not any(drift.kind in TEXT for drift in found):
+        yield from found
+        return
+    earlier: dict[tuple[str, str], int] = {}
+    now: Mapping[str, str] = {}
+    edited = {drift.unit: digests[drift.unit] for drift in found if drift.kind == EDITED}
+    for number, record in _records(host, manifest.project):
+        if number == manifest.generation:
+            now = record
+        for name, digest in edited.items():
+            if name in record and digest_of(record[name].encode(errors="surrogateescape")) == digest:
+                earlier[name, digest] = number
+    for drift in of_disk(manifest, digests, disk, host.paths.unit_dir, earlier=earlier):
+        if drift.kind in TEXT:
+            yield drift._replace(before=now.get(drift.unit), after=texts.get(drift.unit))
+        else:
+            yield drift
+
+
+def _records(host: Host, project: str) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """Yield the unit texts of each generation that may be read, the oldest first."""
+    with suppress(SysrespError, OSError):  # without a history that can be used there is nothing to compare
+        for entry in generations.history(host.files, host.paths, project):
+            with suppress(SysrespError, OSError):
+                record = generations.load(host.files, host.paths, project, entry.number)
+                yield entry.number, {file.name: file.text for file in record.desired.files.values()}
+
+
+class _Times:
+    """Looks at processes, and when the files were written that they have read."""
+
+    def __init__(self, host: Host, manifest: Manifest, disk: Disk, found: list[Drift]) -> None:
+        self.host = host
+        self.disk = disk
+        self.edited = {drift.unit: drift.path for drift in found if drift.kind in {EDITED, GENERATION}}
+        self.configs: dict[str, list[str]] = {}
+        for line in manifest.configs:
+            unit, _, path = line.partition(" ")
+            self.configs.setdefault(unit, []).append(path)
+        self.files = frozenset(manifest.files)
+        self._stats: dict[str, FileStat | None] = {}
+
+    def process(self, unit: ManifestUnit, row: UnitState) -> Process:
+        """Return what is known of a loaded unit."""
+        manager, is_up = self.host.manager, row.active_state in RUNNING
+        changed = self._changed(unit)
+        kind = unit.name.rpartition(".")[2]
+        names = ["NeedDaemonReload", *(["ActiveEnterTimestamp"] if is_up and changed else [])]
+        try:
+            facts = manager.properties(unit.name, "Unit", names)
+            if is_up and kind == "service":
+                names = ["MainPID", "ExecMainStartTimestamp", "ExecStart"]
+                facts |= manager.properties(unit.name, "Service", names)
+        except UnitProblem:
+            return Process(unit.name)  # gone since it was listed
+        pid = _number(facts, "MainPID")
+        stamp = "ExecMainStartTimestamp" if kind == "service" else "ActiveEnterTimestamp"
+        started = _number(facts, stamp) / 1e6 if is_up and (pid or kind != "service") else 0.0
+        own = self._stat(f"{self.host.paths.unit_dir}/{unit.file}") if unit.name in self.configs else None
+        return Process(
+            unit=unit.name,
+            needs_reload=facts.get("NeedDaemonReload") is True,
+            pid=pid,
+            started=started,
+            replaced=tuple(self.host.processes.replaced(pid)) if pid else (),
+            edited=changed if started else (),
+            scripts=tuple(self._scripts(facts.get("ExecStart"), started)) if started else (),
+            configs=tuple(
+                (path, when) for top in self.configs.get(unit.name, ()) for path, when in self._below(top)
+            ),
+            written=own.mtime if own is not None else 0.0,
+        )
+
+    def _changed(self, unit: ManifestUnit) -> tuple[tuple[str, float], ...]:
+        """Return what others wrote that concerns the unit, and when it was put there."""
+        paths = [self.edited[unit.file]] if unit.file in self.edited else []
+        for path in self.disk.drop_ins:
+            base = path.rpartition("/")[0].rpartition("/")[2].removesuffix(".d")
+            if applies(base, unit.name) or applies(base, unit.file):
+                paths.append(path)
+        return tuple((path, stat.ctime) for path in paths if (stat := self._stat(path)) is not None)
+
+    def _scripts(self, commands: object, started: float) -> Iterator[tuple[str, float]]:
+        """Yield the scripts that ExecStart= names: a replaced one does not show in what the process maps."""
+        for command in commands if isinstance(commands, list) else ():
+            program = str(command[0]) if isinstance(command, list | tuple) and command else ""
+            paths = [program] if program.startswith("/") else [f"{d}/{program}" for d in PROGRAMS if program]
+            for path in paths:
+                stat = self._stat(path)
+                if stat is None:
+                    continue
+                if stat.ctime > started and stat.size < _SCRIPT and _is_script(self.host.files, path):
+                    yield path, stat.ctime
+                break
+
+    def _below(self, path: str, depth: int = 0) -> Iterator[tuple[str, float]]:
+        stat = self._stat(path)
+        if stat is None:
+            return
+        yield path, stat.ctime
+        if depth < _DEPTH:
+            with suppress(OSError):
+                for name in self.host.files.listdir(path):
+                    yield from self._below(f"{path}/{name}", depth + 1)
+
+    def _stat(self, path: str) -> FileStat | None:
+        if path not in self._stats:
+            self._stats[path] = None
+            with suppress(OSError):
+                self._stats[path] = self.host.files.stat(path)
+        return self._stats[path]
+
+
+def _is_script(files: Files, path: str) -> bool:
+    with suppress(OSError):
+        return (files.read(path) or b"").startswith(b"#!")
+    return False
+
+
+def _number(facts: Mapping[str, object], name: str) -> int:
+    value = facts.get(name)
+    return value if isinstance(value, int) else 0
