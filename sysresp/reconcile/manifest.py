@@ -47,22 +47,17 @@ class Manifest(NamedTuple):
     source: tuple[str, ...] = ()  # the files that were applied
     units: tuple[ManifestUnit, ...] = ()  # in an order in which starting works
     files: tuple[str, ...] = ()  # names in the unit directory
-    links: tuple[
-        str, ...
-    ] = ()  # paths below the unit directory, such as "shop.target.wants/shop-web.service"
+    links: tuple[str, ...] = ()  # below the unit directory: "shop.target.wants/shop-web.service"
     pending: tuple[str, ...] = ()  # units whose start was intended and not yet confirmed
     restarts: tuple[str, ...] = ()  # running units that must yet be restarted to run what their file says
     reloads: tuple[str, ...] = ()  # ... reloaded
     unfinished: bool = False  # an apply was cut while it wrote files: links may be missing, reload is owed
     generation: int = 0  # the number of the generation that this is; 0: applied before there were any
-    runs: tuple[
-        str, ...
-    ] = ()  # "UNIT DIGEST" of each in `restarts` and `reloads`: the text that it runs yet
-    was: tuple[
-        str, ...
-    ] = ()  # digests of the files before an apply that is not finished: no drift; and links
-    #                            that were away then, as "LINK -"
-    accepted: tuple[str, ...] = ()  # drift that may stay, such as "FILE ON_DISK WANTED" (digests): see drift
+    runs: tuple[str, ...] = ()  # "UNIT DIGEST INVOCATION" of each in `restarts`: what it runs until then
+    # How things were before an apply that is not finished, which is no drift: digests of unit files, and
+    # "LINK -" for a link that was away.
+    was: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()  # drift that may stay, as `Drift.key` has it
     configs: tuple[str, ...] = ()  # "UNIT PATH" of each of its config_files
 
 
