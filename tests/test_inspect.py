@@ -160,6 +160,11 @@ class TestInspect:
         assert scene.kinds() == []
 
     def test_a_program_without_a_directory(self, scene: Scene) -> None:
+        wanted = desired_of({"web": Service()})
+        text = wanted.files[WEB].text.replace("ExecStart=/bin/web 1", 'ExecStart="web" 1')
+        files = {**wanted.files, WEB: replace(wanted.files[WEB], text=text)}
+        scene.apply(replace(wanted, files=files))
+        scene.later()
         scene.files.write("/usr/bin/web", b"#!/bin/sh\n")
         start = [("web", ["web"], False, 0, 0, 0, 0, PID, 0, 0)]
         scene.manager.loaded[WEB].extra["ExecStart"] = start

@@ -163,7 +163,8 @@ def _drops(names: frozenset[str]) -> Callable[[str], bool]:
     def drops(base: str) -> bool:
         if base in names:
             return True
-        return base.rpartition(".")[0].endswith("-") and any(applies(base, name) for name in names)
+        stem = base.rpartition(".")[0]
+        return stem.endswith("-") and any(applies(base, name) for name in names if name.startswith(stem))
 
     return drops
 

@@ -63,7 +63,9 @@ class Process(NamedTuple):
     unit: str
     needs_reload: bool = False  # NeedDaemonReload
     pid: int = 0  # 0: it has no main process
-    started: float = 0.0  # when the process started, or the unit became active; 0: it does not run
+    started: float = (
+        0.0  # when the process started, or the unit became active; 0: it did not, or nothing asks
+    )
     replaced: tuple[str, ...] = ()  # files that it runs and that were replaced
     edited: tuple[tuple[str, float], ...] = ()  # unit files and drop-ins written by others: path and when
     scripts: tuple[tuple[str, float], ...] = ()  # what ExecStart= names, if it is a script
@@ -159,23 +161,21 @@ def of_processes(manifest: Manifest, processes: Iterable[Process]) -> tuple[Drif
 def _of_process(unit: ManifestUnit, process: Process, again: str, reload: str) -> Iterable[Drift]:
     if process.needs_reload:
         yield _drift(unit, NOT_LOADED, "systemd has loaded an older text than the one on disk", "", reload)
-    if not process.started:
-        return
     if edited := _newer(process.edited, process.started):
         what = f"it has run since before {_list(edited)} changed"
         yield _drift(unit, OUTDATED, what, edited[0], again)
-    replaced = tuple(dict.fromkeys((*process.replaced, *_newer(process.scripts, process.started))))
-    if replaced:
-        yield _drift(
-            unit, REPLACED, f"it runs what was replaced on disk: {_list(replaced)}", replaced[0], again
-        )
-    if configs := _newer(process.configs, max(process.started, process.written)):
+    if replaced := tuple(dict.fromkeys((*process.replaced, *_newer(process.scripts, process.started)))):
+        what = f"it runs what was replaced on disk: {_list(replaced)}"
+        yield _drift(unit, REPLACED, what, replaced[0], again)
+    since = max(process.started, process.written) if process.started else 0.0
+    if configs := _newer(process.configs, since):
         what = f"its configuration changed since it started: {_list(configs)}"
         yield _drift(unit, CONFIG, what, configs[0], again)
 
 
 def _newer(times: Iterable[tuple[str, float]], than: float) -> tuple[str, ...]:
-    return tuple(path for path, when in times if when > than)
+    """Return what is newer than a start; nothing is if there was none."""
+    return tuple(path for path, when in times if than and when > than)
 
 
 def _list(paths: tuple[str, ...]) -> str:

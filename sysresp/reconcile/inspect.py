@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from sysresp.errors import SysrespError
-from sysresp.ports import Files, FileStat, Host, UnitProblem, UnitState
+from sysresp.ports import FileStat, Host, UnitProblem, UnitState
 from sysresp.reconcile import generations
 from sysresp.reconcile.decide import RUNNING
 from sysresp.reconcile.disk import Disk, Wanted, applies, digest_of, look
@@ -113,39 +113,56 @@ class _Times:
         for line in manifest.configs:
             unit, _, path = line.partition(" ")
             self.configs.setdefault(unit, []).append(path)
-        self.files = frozenset(manifest.files)
         self._stats: dict[str, FileStat | None] = {}
+        self._scripts: dict[str, bool] = {}
 
     def process(self, unit: ManifestUnit, row: UnitState) -> Process:
-        """Return what is known of a loaded unit."""
+        """Return what is known of a loaded unit; each property that is asked for costs a call."""
         manager, is_up = self.host.manager, row.active_state in RUNNING
+        is_service = unit.name.endswith(".service")
         changed = self._changed(unit)
-        kind = unit.name.rpartition(".")[2]
-        names = ["NeedDaemonReload", *(["ActiveEnterTimestamp"] if is_up and changed else [])]
+        configs = self.configs.get(unit.name, [])
+        programs = self._programs(unit) if not changed else None
+        scripts = [path for path in programs or () if self._is_script(path)]
+        names, own_names = ["NeedDaemonReload"], []
+        if is_up and is_service:
+            own_names = ["MainPID", *(["ExecStart"] if programs is None else [])]
+            if changed or configs or scripts or programs is None:
+                own_names.append("ExecMainStartTimestamp")
+        elif is_up and changed:
+            names.append("ActiveEnterTimestamp")
         try:
             facts = manager.properties(unit.name, "Unit", names)
-            if is_up and kind == "service":
-                names = ["MainPID", "ExecMainStartTimestamp", "ExecStart"]
-                facts |= manager.properties(unit.name, "Service", names)
+            facts |= manager.properties(unit.name, "Service", own_names) if own_names else {}
         except UnitProblem:
             return Process(unit.name)  # gone since it was listed
+        if programs is None:
+            scripts = [path for path in _started(facts.get("ExecStart")) if self._is_script(path)]
         pid = _number(facts, "MainPID")
-        stamp = "ExecMainStartTimestamp" if kind == "service" else "ActiveEnterTimestamp"
-        started = _number(facts, stamp) / 1e6 if is_up and (pid or kind != "service") else 0.0
-        own = self._stat(f"{self.host.paths.unit_dir}/{unit.file}") if unit.name in self.configs else None
+        stamp = "ExecMainStartTimestamp" if is_service else "ActiveEnterTimestamp"
+        own = self._stat(f"{self.host.paths.unit_dir}/{unit.file}") if configs else None
         return Process(
             unit=unit.name,
             needs_reload=facts.get("NeedDaemonReload") is True,
             pid=pid,
-            started=started,
+            started=_number(facts, stamp) / 1e6 if pid or not is_service else 0.0,
             replaced=tuple(self.host.processes.replaced(pid)) if pid else (),
-            edited=changed if started else (),
-            scripts=tuple(self._scripts(facts.get("ExecStart"), started)) if started else (),
-            configs=tuple(
-                (path, when) for top in self.configs.get(unit.name, ()) for path, when in self._below(top)
-            ),
+            edited=changed,
+            scripts=tuple((path, stat.ctime) for path in scripts if (stat := self._stat(path)) is not None),
+            configs=tuple((path, when) for top in configs for path, when in self._below(top)),
             written=own.mtime if own is not None else 0.0,
         )
+
+    def _programs(self, unit: ManifestUnit) -> list[str] | None:
+        """Return what ExecStart= names by its unit file; None if only systemd can tell."""
+        found = []
+        for line in self.disk.contents.get(unit.file, b"ExecStart=?").splitlines():
+            if line.startswith(b"ExecStart="):
+                word = line.removeprefix(b"ExecStart=").lstrip(b"@-:+!|").partition(b" ")[0]
+                if not word.startswith(b"/") or any(mark in word for mark in b"\"'\\%$"):
+                    return None
+                found.append(word.decode(errors="surrogateescape"))
+        return found
 
     def _changed(self, unit: ManifestUnit) -> tuple[tuple[str, float], ...]:
         """Return what others wrote that concerns the unit, and when it was put there."""
@@ -156,18 +173,15 @@ class _Times:
                 paths.append(path)
         return tuple((path, stat.ctime) for path in paths if (stat := self._stat(path)) is not None)
 
-    def _scripts(self, commands: object, started: float) -> Iterator[tuple[str, float]]:
-        """Yield the scripts that ExecStart= names: a replaced one does not show in what the process maps."""
-        for command in commands if isinstance(commands, list) else ():
-            program = str(command[0]) if isinstance(command, list | tuple) and command else ""
-            paths = [program] if program.startswith("/") else [f"{d}/{program}" for d in PROGRAMS if program]
-            for path in paths:
-                stat = self._stat(path)
-                if stat is None:
-                    continue
-                if stat.ctime > started and stat.size < _SCRIPT and _is_script(self.host.files, path):
-                    yield path, stat.ctime
-                break
+    def _is_script(self, path: str) -> bool:
+        """Say whether it is one: that a script was replaced does not show in what its process maps."""
+        if path not in self._scripts:
+            stat = self._stat(path)
+            self._scripts[path] = False
+            if stat is not None and stat.size < _SCRIPT:
+                with suppress(OSError):
+                    self._scripts[path] = (self.host.files.read(path) or b"").startswith(b"#!")
+        return self._scripts[path]
 
     def _below(self, path: str, depth: int = 0) -> Iterator[tuple[str, float]]:
         stat = self._stat(path)
@@ -187,10 +201,14 @@ class _Times:
         return self._stats[path]
 
 
-def _is_script(files: Files, path: str) -> bool:
-    with suppress(OSError):
-        return (files.read(path) or b"").startswith(b"#!")
-    return False
+def _started(commands: object) -> Iterator[str]:
+    """Yield where each program of ExecStart= (a property) is or may be."""
+    for command in commands if isinstance(commands, list) else ():
+        program = str(command[0]) if isinstance(command, list | tuple) and command else ""
+        if "/" in program:
+            yield program
+        elif program:
+            yield from (f"{directory}/{program}" for directory in PROGRAMS)
 
 
 def _number(facts: Mapping[str, object], name: str) -> int:

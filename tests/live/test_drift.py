@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from sysresp.errors import Exit
-from tests.live.conftest import Box
+from tests.live.conftest import USER, Box
 from tests.live.installed import snapshot, write_file
 
 pytestmark = pytest.mark.live
@@ -30,6 +30,10 @@ config_files = ["/srv/@/conf.d"]
 [services.many]
 command = ["/bin/sleep", "infinity"]
 instances = 2
+
+[services.socket]
+command = ["/bin/sleep", "infinity"]
+listen = ["/run/@.socket"]
 
 [services.off]
 command = ["/bin/sleep", "infinity"]
@@ -100,7 +104,7 @@ class Scene:
 
     def runs(self) -> dict[str, str]:
         """Return the process of each unit."""
-        units = [self.unit(n) for n in ("web", "program", "conf", "many@1", "many@2")]
+        units = [self.unit(n) for n in ("web", "program", "conf", "many@1", "many@2", "socket")]
         lines = self.box.systemctl("show", "--value", "-p", "MainPID", *units).stdout.split()
         return dict(zip(units, lines, strict=True))
 
@@ -293,6 +297,44 @@ def test_a_plan_in_a_file_keeps_the_choice(scene: Scene) -> None:
     assert done.returncode == Exit.OK, done.stderr
     assert scene.kept() == left
     assert scene.drift() == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "user"),
+    [
+        (("--runtime",), None),
+        (("--transient",), None),
+        (("--user",), USER),
+        (("--user", "--runtime"), USER),
+        (("--user", "--transient"), USER),
+    ],
+    ids=["runtime", "transient", "user", "user-runtime", "user-transient"],
+)
+def test_in_every_way_there_is_none_at_first(box: Box, options: tuple[str, ...], user: str | None) -> None:
+    script = box.write(f"/srv/{box.project}/web", SCRIPT, 0o755)
+    conf = box.write(f"/srv/{box.project}/conf", "1")
+    file = write_file(
+        box,
+        f"""
+        [services.web]
+        command = ["{script}"]
+        config_files = ["{conf}"]
+
+        [services.db]
+        command = ["/bin/sleep", "infinity"]
+        instances = 2
+        """,
+    )
+    box.sysresp("apply", "--settle", "0", *options, file, user=user, check=True)
+    scope = ["--user"] * ("--user" in options)
+    done = box.sysresp("drift", *scope, "--project", box.project, user=user)
+    assert done.returncode == Exit.OK, done.stdout + done.stderr
+    status = box.sysresp("status", "--json", *scope, "--project", box.project, user=user)
+    assert [row["drift"] for row in json.loads(status.stdout)] == [[], [], []]
+    box.run(["/bin/sh", "-c", f"echo '#' >> {script}"], check=True)
+    done = box.sysresp("drift", *scope, "--project", box.project, user=user)
+    assert done.returncode == Exit.NOT_WELL
+    assert done.stdout.endswith("drift: 1 replaced\n"), done.stdout
 
 
 def test_a_user_without_rights_sees_what_there_is(scene: Scene) -> None:
