@@ -13,6 +13,7 @@ from sysresp.reconcile.steps import (
     DaemonReload,
     RemoveFile,
     ResetFailed,
+    RunJobs,
     Verb,
 )
 from tests.fakes import fake_host
@@ -95,6 +96,22 @@ class TestAdministrator:
         converge(host, wanted)
         manager.set_state("shop-web.service", "failed")
         assert plan_for(host, wanted).is_noop
+
+    def test_our_own_starts_are_not_counted_where_they_are_limited(self) -> None:
+        _, manager = scene()
+        host = fake_host(manager=manager)
+        converge(host, desired_of(TWO))
+        wanted = desired_of({"db": Entry(2), "mail": Entry(2), "web": Entry(config=2, requires=("db",))})
+        limited = {
+            name: replace(file, text=file.text.replace("[Unit]\n", "[Unit]\nStartLimitBurst=3\n"))
+            for name, file in wanted.files.items()
+            if name.endswith(".service")
+        }
+        made = plan_for(host, replace(wanted, files={**wanted.files, **limited}))
+        resets = [step.unit for step in made.steps if isinstance(step, ResetFailed)]
+        assert resets == ["shop-db.service", "shop-web.service"]
+        order = [type(step) for step in made.steps if isinstance(step, ResetFailed | RunJobs | DaemonReload)]
+        assert order == [DaemonReload, ResetFailed, ResetFailed, RunJobs]
 
     def test_a_crash_loop_is_tried_at_once(self) -> None:
         _, manager = scene()

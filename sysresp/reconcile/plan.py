@@ -39,6 +39,7 @@ from sysresp.reconcile.observe import Observed
 from sysresp.reconcile.removal import removal
 from sysresp.reconcile.resolve import DriftChoice, resolve, was
 from sysresp.reconcile.rollout import Acting
+from sysresp.reconcile.sockets import cycled, opens_anew
 from sysresp.reconcile.steps import (
     Awaited,
     Change,
@@ -172,7 +173,7 @@ class _Files:
         ]
         self.gone = removal(desired, observed)
         self.linked, self.disabled = self._links()
-        self.cycled = self._cycled_sockets()
+        self.cycled: tuple[str, ...] = ()  # stopped first, for a socket to open
         self.depends: Mapping[str, Needs] = {}  # filled where units act on each other
         self.verdicts = self._verdicts()
 
@@ -190,7 +191,7 @@ class _Files:
         reload = self._needs_reload()
         resets = [
             *self.gone.resets,
-            *(n for n, v in acts.items() if v.verb is Verb.START and self._state(n) == "failed"),
+            *(n for n, v in acts.items() if v.verb is not Verb.RELOAD and self._is_counted(n)),
         ]
         acting = Acting(self.desired, self.verdicts, self.observed.units, self.depends, self.settle_sec)
         jobs, rollouts = acting.jobs(self._pulled(), self.cycled), acting.rollouts()
@@ -248,6 +249,10 @@ class _Files:
             found[unit.name] = verdict(unit, row, known.get(unit.name), owed, self._texts(unit))
             if unit.name in self.stopped and found[unit.name].verb is Verb.START:
                 found[unit.name] = Verdict(Verb.KEEP, STOPPED)
+            is_open = unit.name.endswith(".socket") and is_running(row)
+            if is_open and opens_anew(unit, self.desired, self.observed):
+                found[unit.name] = Verdict(Verb.RESTART, "the unit that it starts changed")
+        self.cycled = cycled(self.desired, self.observed, found)
         for name in self.cycled:
             reason = found[name].reason or "restarts with its socket"
             found[name] = Verdict(Verb.RESTART, reason, halted=True)
@@ -262,27 +267,6 @@ class _Files:
     def _depends(self, names: Iterable[str]) -> Mapping[str, Needs]:
         units = self.desired.units
         return {name: needs(name, *self._texts(units[name])) for name in names}
-
-    def _cycled_sockets(self) -> tuple[str, ...]:
-        """Return the units to stop first because a socket of theirs changed, the sockets before the rest.
-
-        systemd refuses to start a socket whose service runs (socket_start in src/core/socket.c).
-        """
-        found: list[str] = []
-        for unit in self.desired.units.values():
-            if unit.name.endswith(".socket") and not self._is_masked(unit) and self._restarts(unit):
-                found.append(unit.name)
-        services = {self.desired.units[name].service for name in found}
-        for unit in reversed(list(self.desired.units.values())):
-            is_free = unit.main and unit.service in services and not self._is_masked(unit)
-            if is_free and self._is_up(unit.name):
-                found.append(unit.name)
-        return tuple(found)
-
-    def _restarts(self, unit: Unit) -> bool:
-        row = self.observed.units.get(unit.name)
-        owed = Owed(restarts=frozenset(self.before.restarts))
-        return is_running(row) and verdict(unit, row, None, owed, self._texts(unit)).verb is Verb.RESTART
 
     def _links(self) -> tuple[dict[str, str], frozenset[str]]:
         """Return the links to make, and those that the administrator took away: they stay away."""
@@ -396,12 +380,15 @@ class _Files:
         old = self._texts(self.desired.units[name])[0]
         return self.observed.runs.get(name) or ("-" if old is None else digest(old))
 
+    def _is_counted(self, name: str) -> bool:
+        """Say whether systemd's start counter of a unit must not count what we do to it.
+
+        It counts every start (unit_start_limit_test in src/core/unit.c): the restarts of two applies within
+        `within` could be its last attempts, and take it down.
+        """
+        row = self.observed.units.get(name)
+        has_limit = "\nStartLimitBurst=" in self._texts(self.desired.units[name])[1]
+        return row is not None and (row.active_state == "failed" or has_limit)
+
     def _is_masked(self, unit: Unit) -> bool:
         return unit.name in self.observed.masked or unit.file in self.observed.masked
-
-    def _state(self, name: str) -> str:
-        row = self.observed.units.get(name)
-        return row.active_state if row is not None else "inactive"
-
-    def _is_up(self, name: str) -> bool:
-        return is_running(self.observed.units.get(name))

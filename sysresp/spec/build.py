@@ -13,7 +13,7 @@ from typing import Any
 from sysresp.model import INFINITY, Command, Kind, Origin, ReadyBy, Restart, Scope, Service
 from sysresp.spec.keys import SERVICE_TABLE
 from sysresp.spec.layers import Document
-from sysresp.spec.names import INSTANCE, base, has_unit_suffix
+from sysresp.spec.names import INSTANCE, base, has_socket_per_instance, has_unit_suffix
 from sysresp.spec.report import At, Path, dotted, near, quote
 from sysresp.spec.values import OWN_NAME, SERVICE_NAME
 
@@ -245,6 +245,11 @@ class _Checks:
         ):
             what = "has no effect: there is no `instances`, and a service without them is changed at once"
             (at / "rollout").warn(what, "write instances = 2, or remove it")
+        shared = service.socket and service.instances and not has_socket_per_instance(service)
+        if shared and service.restart.attempts is not None:
+            what = "fails the socket of all instances as soon as one of them has had its last attempt"
+            fix = f"remove it, or give each instance an address of its own with {INSTANCE}"
+            (at / "restart" / "attempts").warn(what, fix)
         if service.unit and "@" in service.unit and "instances" not in self.raw:
             plain = quote(service.unit.replace("@", ""))
             (at / "unit").error("names a unit with instances, and there is no `instances`", f"write {plain}")

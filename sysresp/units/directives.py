@@ -217,8 +217,10 @@ _ROWS: tuple[tuple[str, int, bool, str, str], ...] = (
      " MaxConnectionsPerSource KeepAlive KeepAliveTimeSec KeepAliveIntervalSec KeepAliveProbes"
      " DeferAcceptSec NoDelay Priority ReceiveBuffer SendBuffer IPTOS IPTTL Mark PipeSize FreeBind"
      " Transparent Broadcast PassCredentials PassSecurity TCPCongestion ReusePort MessageQueueMaxMessages"
-     " MessageQueueMessageSize RemoveOnStop Symlinks FileDescriptorName Service SmackLabel SmackLabelIPIn"
+     " MessageQueueMessageSize RemoveOnStop Symlinks FileDescriptorName SmackLabel SmackLabelIPIn"
      " SmackLabelIPOut SELinuxContextFromNet"),
+    # ... but what they start is looked up when it is to be started; the plan sees to the time in between.
+    ("socket", OLDEST, False, "", "Service"),
     ("socket", 246, True, "", "PassPacketInfo"),
     ("socket", 247, True, "", "FlushPending Timestamping"),
     ("socket", 256, True, "", "PassFileDescriptorsToExec"),
