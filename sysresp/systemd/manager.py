@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from sysresp.ports import JobRemoved, Question, UnitProblem, UnitState
-from sysresp.systemd import gets
 from sysresp.systemd.bus import (
     DBUS,
     DBUS_PATH,
@@ -95,12 +94,14 @@ class SystemManager:
         answers = self._ask(asked) if len(asked) >= _MANY else None
         if answers is None:
             return [self.properties(*question) for question in questions]
+        from sysresp.systemd.gets import MISSING  # noqa: PLC0415 - 3 ms that only many questions pay
+
         rest = iter(answers)
         return [
             {
                 name: _hex(value) if name == "InvocationID" else value
                 for name in question.names
-                if (value := next(rest)) is not gets.MISSING
+                if (value := next(rest)) is not MISSING
             }
             for question in questions
         ]
@@ -111,6 +112,8 @@ class SystemManager:
         On a connection of its own, since no signal must be lost. For root it is one without the broker, if
         that leads to the same manager for certain: it lives too short for the signals to pile up.
         """
+        from sysresp.systemd import gets  # noqa: PLC0415 - see above
+
         private = os.geteuid() == 0 and "DBUS_SYSTEM_BUS_ADDRESS" not in os.environ
         bus = Bus(user=self._user, private=self._bus.private or private)
         try:
