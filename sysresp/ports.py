@@ -27,6 +27,14 @@ class UnitState(NamedTuple):
     job_type: str
 
 
+class Question(NamedTuple):
+    """Some properties of one unit."""
+
+    unit: str
+    interface: str  # as in `Manager.properties`
+    names: tuple[str, ...]
+
+
 class JobRemoved(NamedTuple):
     """The end of a job, as PID 1 tells it. `done` does not mean that the unit runs: read its state."""
 
@@ -58,6 +66,9 @@ class Manager(Protocol):
         which is written as in the journal (32 hexadecimal digits, "" if the unit never ran); a property that
         this systemd does not know is left out.
         """
+
+    def many_properties(self, questions: Sequence[Question]) -> list[dict[str, object]]:
+        """Return what `properties` returns for each of these, in their order, and much sooner."""
 
     def reload(self) -> None:
         """Do a daemon-reload and return when it is finished."""

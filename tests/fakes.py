@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from posixpath import join
 
-from sysresp.ports import Host, JobRemoved, Paths, UnitProblem, UnitState
+from sysresp.ports import Host, JobRemoved, Paths, Question, UnitProblem, UnitState
 from tests.fake_clock import FakeClock
 from tests.fake_files import FakeFiles, FakeJournal, FakeProcesses
 from tests.fake_units import FakeUnit, is_bad, is_valid, properties, row, sub_state, words
@@ -126,6 +126,9 @@ class FakeManager:
         )
         self._collect()
         return {name: known[name] for name in names if name in known}
+
+    def many_properties(self, questions: Sequence[Question]) -> list[dict[str, object]]:
+        return [self.properties(*question) for question in questions]
 
     def reload(self) -> None:
         self._called("reload")

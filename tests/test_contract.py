@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sysresp.ports import Files, JobRemoved, Manager, UnitProblem
+from sysresp.ports import Files, JobRemoved, Manager, Question, UnitProblem
 from sysresp.systemd.files import RealFiles
 from sysresp.systemd.manager import SystemManager
 from tests.fakes import FakeFiles, FakeManager
@@ -314,3 +314,25 @@ def test_a_property_nobody_has_is_left_out(ports: Ports) -> None:
     ports.finish(ports.manager.start(ports.unit("ct-a.service")))
     assert ports.manager.properties("ct-a.service", "Service", ["Result", "Bogus"]) == {"Result": "success"}
     assert ports.manager.properties("ct-a.service", "Timer", ["Result"]) == {}
+
+
+def test_many_properties_are_the_same_as_one_by_one(ports: Ports) -> None:
+    units = [f"ct-{n}.service" for n in range(12)]
+    for name in units[:3]:
+        ports.finish(ports.manager.start(ports.unit(name)))
+    questions = [
+        Question(name, interface, names)
+        for name in [*units, "-.slice"]
+        for interface, names in (
+            ("Unit", ("InvocationID", "ActiveState", "NeedDaemonReload", "After", "Conditions", "Bogus")),
+            ("Service", ("MainPID", "ExecStart", "NRestarts", "Environment", "KillMode")),
+            ("Timer", ("Result",)),
+        )
+    ]
+    assert ports.manager.many_properties([]) == []
+    found = ports.manager.many_properties(questions)
+    assert found == [ports.manager.properties(*question) for question in questions]
+    assert found[0]["ActiveState"] == "active"
+    assert len(str(found[0]["InvocationID"])) == 32
+    few = questions[:2]
+    assert ports.manager.many_properties(few) == found[:2]

@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -54,6 +53,8 @@ def bad_calendars(expressions: tuple[str, ...]) -> dict[str, str]:
 
 def _refused(program: str, expressions: Iterable[str]) -> list[str] | None:
     """Return the lines with which systemd-analyze refuses expressions; None if it could not be asked."""
+    import subprocess  # noqa: PLC0415 - only a calendar expression pays for it
+
     words = [program, "calendar", "--iterations=0", "--", *expressions]
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_LOG_TARGET": "console", "SYSTEMD_COLORS": "0"}
     try:

@@ -8,7 +8,6 @@ host, never changes it.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -103,6 +102,8 @@ def version(scope: Scope, manager: Manager | None) -> int:
     except SysrespError:
         if manager is not None:
             raise
+    import subprocess  # noqa: PLC0415 - only where no systemd runs
+
     try:
         done = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=True)
         return int(done.stdout.split()[1].split("~")[0])

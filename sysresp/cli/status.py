@@ -206,20 +206,23 @@ def look(
     manifest: Manifest, units: Iterable[ManifestUnit], manager: Manager, boot_time: float
 ) -> list[rows.Row]:
     """Return the rows of one project: one question for all units, then few properties where they matter."""
+    from sysresp.ports import Question  # noqa: PLC0415 - as late as possible
+
     owned = [unit for unit in units if unit.service]
     states = {state.name: state for state in manager.units_by_name([unit.name for unit in owned])}
     seen = []
+    questions = []
     for unit in owned:
         one = rows.Observed(unit.name, unit.service, unit.instance, unit.start, unit.main)
         state = states.get(unit.name)
         if state is not None:
             one.load, one.active, one.sub = state.load_state, state.active_state, state.sub_state
             one.job = state.job_type if state.job_id else ""
-        facts: dict[str, object] = {}
-        for interface, names in rows.wanted_facts(one):
-            facts.update(manager.properties(unit.name, interface, names))
-        one.facts = facts
         seen.append(one)
+        questions += [(one, Question(unit.name, *wanted)) for wanted in rows.wanted_facts(one)]
+    answers = manager.many_properties([question for _, question in questions])
+    for (one, _), facts in zip(questions, answers, strict=True):
+        one.facts = {**one.facts, **facts}
     found = rows.rows(manifest.project, seen, boot_time)
     for row in found:
         row.scope, row.mode = manifest.scope, manifest.mode

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sysresp.ports import Host, UnitState
+from sysresp.ports import Host, Question, UnitState
 from sysresp.reconcile.disk import Wanted, look
 from sysresp.reconcile.manifest import Manifest, load, path, patterns
 from sysresp.units.desired import Desired
@@ -73,10 +73,9 @@ def observe(
 
 def invocations(host: Host, names: Iterable[str]) -> dict[str, str]:
     """Return the InvocationID of each of these services; "" for one that never ran."""
-    return {
-        name: str(host.manager.properties(name, "Unit", ("InvocationID",)).get("InvocationID", ""))
-        for name in names
-    }
+    asked = [Question(name, "Unit", ("InvocationID",)) for name in names]
+    found = host.manager.many_properties(asked)
+    return {q.unit: str(one.get("InvocationID", "")) for q, one in zip(asked, found, strict=True)}
 
 
 def _runs(host: Host, manifest: Manifest | None) -> dict[str, str]:

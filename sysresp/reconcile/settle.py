@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from sysresp.ports import Host, UnitState
 from sysresp.reconcile.manifest import patterns
+from sysresp.reconcile.observe import invocations
 
 LOOK_SEC: Final = 0.25
 
@@ -45,7 +46,7 @@ def watch(
     rows = _rows(host, project, names)
     fallen = {name: fall for name, sec in units if (fall := _judge(host, rows.get(name), 0.0, sec))}
     left = {name: sec for name, sec in units if _is_up(rows.get(name))}
-    runs = {name: _invocation(host, name) for name in left if name.endswith(".service")}
+    runs = invocations(host, (name for name in left if name.endswith(".service")))
     while left and fallen.keys() <= excused:
         passed = clock.monotonic() - began
         on_look(max(left.values()) - passed)
@@ -54,10 +55,11 @@ def watch(
             clock.sleep(min(due, LOOK_SEC))
             passed = clock.monotonic() - began
         rows = {row.name: row for row in manager.units(patterns(project, left))}
-        over = [name for name, sec in left.items() if passed >= sec]
+        over = {name for name, sec in left.items() if passed >= sec}
+        now = invocations(host, (name for name in runs if name in over))
         for name, sec in left.items():
             fall = _judge(host, rows.get(name), passed, sec)
-            if fall is None and name in over and runs.get(name, "") != _invocation(host, name):
+            if fall is None and name in now and runs[name] != now[name]:
                 fall = Fall(passed, sec, invocation_id=runs[name])
             if fall is not None:
                 fallen[name] = fall
@@ -91,9 +93,3 @@ def _is_to_go_on(host: Host, name: str) -> bool:
         return True
     found = host.manager.properties(name, "Service", ("Type", "ExecMainCode"))
     return found.get("Type") != "oneshot" and bool(found.get("ExecMainCode"))
-
-
-def _invocation(host: Host, name: str) -> str:
-    if not name.endswith(".service"):
-        return ""
-    return str(host.manager.properties(name, "Unit", ("InvocationID",)).get("InvocationID", ""))

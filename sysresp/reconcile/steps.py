@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import unified_diff
 from enum import StrEnum
 
 from sysresp.errors import Problem, Severity
@@ -205,6 +204,8 @@ class Change:
         """Return the lines of a unified diff of the unit text; empty if the text stays as it is."""
         if self.before == self.after:
             return ()
+        from difflib import unified_diff  # noqa: PLC0415 - only a change that is shown pays for it
+
         old, new = (text.splitlines() if text is not None else [] for text in (self.before, self.after))
         names = (
             "/dev/null" if self.before is None else self.unit,

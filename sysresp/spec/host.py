@@ -58,6 +58,8 @@ def questions(spec: Spec) -> Questions:
 
 def host_problems(spec: Spec, answers: Answers) -> list[Problem]:
     """Return what is wrong with the spec on a host that answered so, by file and line."""
+    if not any(answers):
+        return []
     found: list[Problem] = []
     missing = {
         "users": (answers.missing_users, "user", "create it with useradd --system"),
@@ -116,9 +118,9 @@ def _plain_needs(service: Service) -> Iterator[_Need]:
         return  # the paths are those of another root
     for path, command in commands(service):
         yield _Need("executables", command.words[0], dotted(path))
-    made = _made_by_systemd(service)
-    if service.directory and service.directory != "~" and not service.directory.startswith(made):
-        yield _Need("directories", service.directory, "directory")
+    directory = service.directory
+    if directory and directory != "~" and not directory.startswith(_made_by_systemd(service)):
+        yield _Need("directories", directory, "directory")
     for file in service.environment_file:
         if not file.optional and not any(char in file.path for char in "*?["):
             yield _Need("files", file.path, "environment_file")

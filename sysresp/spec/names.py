@@ -16,6 +16,7 @@ Rule: a name that is made here must be listed by `files`, else two services coul
 
 from __future__ import annotations
 
+from functools import lru_cache
 from string import ascii_letters, digits
 
 from sysresp.model import Service
@@ -36,6 +37,7 @@ UNIT_CHARS = frozenset(digits + ascii_letters + ":-_.\\")
 """VALID_CHARS of src/basic/unit-name.c; "@" is allowed besides these, once, before an instance."""
 
 
+@lru_cache(maxsize=16)  # the project's slice is in every service
 def escape(text: str) -> str:
     """Return the text as systemd-escape(1) does: "/" becomes "-", what is not [A-Za-z0-9:_.] \\xHH."""
     kept = digits + ascii_letters + ":_."

@@ -119,6 +119,8 @@ def merged(layers: Sequence[Layer]) -> dict[str, Any]:
 
 def quoted(problems: Sequence[Problem], layers: Sequence[Layer]) -> list[Problem]:
     """Return the problems with the text of their lines, for those who found them without the file."""
+    if all(problem.source for problem in problems):
+        return list(problems)  # the usual case: no problem at all, and the file is not read twice
     sources = {source.path: source for source in _read(layers)[0]}
     out = []
     for problem in problems:

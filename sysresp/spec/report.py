@@ -9,7 +9,6 @@ problems of a file are found in one run.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Final, Literal, NamedTuple, Protocol
 
 from sysresp.errors import Problem, Severity
@@ -141,6 +140,8 @@ def show(value: object) -> str:
 
 def near(word: str, known: Iterable[str]) -> str:
     """Return 'did you mean "x"' for a near match, else ""."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
+
     folded = {name.lower(): name for name in known}
     found = get_close_matches(word.lower()[:100], folded, n=1, cutoff=0.6)
     return f"did you mean {quote(folded[found[0]])}" if found else ""

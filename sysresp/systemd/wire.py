@@ -122,11 +122,16 @@ def decode(value: object) -> object:
     return value
 
 
+def _label(byte: int) -> str:
+    char = chr(byte)
+    return char if char.isascii() and char.isalnum() else f"_{byte:02x}"
+
+
+_LABELS = [_label(byte) for byte in range(256)]
+
+
 def unit_path(unit: str) -> str:
     """Return the object path of a unit, loaded or not (bus_label_escape in systemd's bus-label.c)."""
-    out = []
-    for position, byte in enumerate(text(unit)):
-        char = chr(byte)
-        plain = char.isascii() and (char.isalpha() or (char.isdigit() and position > 0))
-        out.append(char if plain else f"_{byte:02x}")
-    return "/org/freedesktop/systemd1/unit/" + ("".join(out) or "_")
+    name = text(unit)
+    first = f"_{name[0]:02x}" if name[:1].isdigit() else "".join([_LABELS[byte] for byte in name[:1]])
+    return "/org/freedesktop/systemd1/unit/" + (first + "".join([_LABELS[b] for b in name[1:]]) or "_")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from math import inf
 
 from sysresp.errors import Problem, Severity
@@ -116,6 +115,8 @@ def check_directive(section: str, name: str, key: str, report: Report, version: 
     row = TABLE.get(name)
     if row is None:
         if not name.startswith("X-") and name != "":
+            from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
+
             near = get_close_matches(name, TABLE, 1)
             fix = f"did you mean {near[0]}?" if near else "look it up in systemd.directives(7)"
             report.warn(

@@ -1,7 +1,8 @@
 """The half of the benchmark that runs inside the booted sandbox; prints one JSON object.
 
 Stdlib only: it is run by the distribution's python. Every figure is of a whole command, started and reaped
-here, with the kernel's own account of its CPU time; the two sides of a pair take turns in one boot.
+here, with the kernel's own account of its CPU time and that of PID 1 meanwhile; the two sides of a pair take
+turns in one boot.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+Figures = dict[str, list[dict[str, float]]]
+
 UNIT_DIR = Path("/etc/systemd/system")
 BY_HAND = """[Unit]
 Description=hand {n}
@@ -24,14 +27,31 @@ Type=exec
 ExecStart=/usr/bin/sleep infinity
 Restart=on-failure
 RestartSec=1
-
+{extra}
 [Install]
 WantedBy=multi-user.target
 """
+SHOWN = "MainPID,NRestarts,MemoryCurrent,CPUUsageNSec,TasksCurrent,ActiveEnterTimestamp,ActiveState,SubState"
+"""What `sysresp status` asks of a running service."""
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_of_manager() -> float:
+    """Return the CPU seconds that PID 1 has used."""
+    fields = Path("/proc/1/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def loads() -> str:
+    """Return when PID 1 last read its unit files anew; a daemon-reload changes it."""
+    words = ["systemctl", "show", "--property=UnitsLoadTimestampMonotonic"]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
 def timed(argv: list[str]) -> dict[str, float]:
-    """Run a command; wall and CPU seconds, peak memory in bytes."""
+    """Run a command; wall, its CPU and PID 1's in seconds, peak memory in bytes."""
+    manager = cpu_of_manager()
     begin = time.perf_counter()
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
@@ -40,8 +60,18 @@ def timed(argv: list[str]) -> dict[str, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - begin
     if process.returncode not in (0, 3):
-        sys.exit(f"{argv}: exit status {process.returncode}\n{complaint.decode(errors='replace')}")
-    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss * 1024}
+        sys.exit(f"{argv[:8]}: exit status {process.returncode}\n{complaint.decode(errors='replace')}")
+    return {
+        "wall": wall,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "pid1": cpu_of_manager() - manager,
+        "rss": usage.ru_maxrss * 1024,
+    }
+
+
+def shell(script: str) -> dict[str, float]:
+    """Run a shell script, as `timed`."""
+    return timed(["/bin/sh", "-e", "-c", script])
 
 
 def quiet(*argv: str) -> None:
@@ -58,66 +88,95 @@ def active(pattern: str) -> int:
     return len(listed.stdout.splitlines())
 
 
-def spec(count: int, changed: str = "") -> str:
-    """Return a services.toml of `count` services; `changed` is put into the first one."""
+def spec(count: int, changed: str = "", in_slice: int = 0) -> str:
+    """Return a services.toml of `count` services, so many in one slice; `changed` is put into the first."""
     text = 'project = "bench"\n'
     for n in range(count):
         extra = changed if n == 0 else ""
+        if in_slice:
+            extra += f'systemd.Service.Slice = "bench-{n // in_slice}.slice"\n'
         text += f'\n[services.s{n}]\ncommand = ["/usr/bin/sleep", "infinity"]\n{extra}'
     return text
 
 
-def by_hand(count: int, work: Path) -> dict[str, float]:
-    """Copy unit files, reload once, start all names: what a careful person would do."""
+def by_hand(count: int, work: Path, figures: Figures) -> None:
+    """Copy unit files, reload once, start all names: what a careful person would do; then change one."""
     files = work / "hand"
     files.mkdir(exist_ok=True)
     names = [f"hand-{n}.service" for n in range(count)]
     for n, name in enumerate(names):
-        (files / name).write_text(BY_HAND.format(n=n))
-    script = (
-        f"cp {files}/*.service {UNIT_DIR}/ && systemctl daemon-reload && systemctl start {' '.join(names)}"
-    )
-    figures = timed(["/bin/sh", "-c", script])
+        (files / name).write_text(BY_HAND.format(n=n, extra=""))
+    reload = "systemctl daemon-reload"
+    start = shell(f"cp {files}/*.service {UNIT_DIR}/; {reload}; systemctl start {' '.join(names)}")
+    figures["by hand"].append(start)
     if active("hand-*.service") != count:
         sys.exit("by hand: not all units are running")
+    other = work / names[0]
+    other.write_text(BY_HAND.format(n=0, extra="Environment=A=1\n"))
+    figures["one by hand"].append(shell(f"cp {other} {UNIT_DIR}/; {reload}; systemctl restart {names[0]}"))
     quiet("systemctl", "stop", *names)
     for name in names:
         (UNIT_DIR / name).unlink()
     quiet("systemctl", "daemon-reload")
     quiet("systemctl", "reset-failed")
-    return figures
 
 
-def apply(sysresp: list[str], rounds: int, count: int, work: Path) -> dict[str, list[dict[str, float]]]:
-    """First apply against by hand; then one with nothing to do, a plan and an apply of one change."""
-    figures: dict[str, list[dict[str, float]]] = {
-        k: [] for k in ("by_hand", "first", "noop", "plan_one", "one")
-    }
-    file, other = work / "services.toml", work / "other.toml"
+def down(sysresp: list[str]) -> None:
+    """Take the project away again."""
+    quiet(*sysresp, "down", "--project", "bench")
+    if active("bench-*.service") or list(UNIT_DIR.glob("bench-*")):
+        sys.exit("down: something is left")
+
+
+def apply(sysresp: list[str], rounds: int, count: int, work: Path) -> Figures:
+    """First apply against by hand; then with nothing to do, one change, the way back, and status."""
+    names = [
+        "by hand",
+        "one by hand",
+        "first",
+        "sliced",
+        "noop",
+        "plan",
+        "one",
+        "rollback",
+        "show",
+        "status",
+    ]
+    figures: Figures = {name: [] for name in names}
+    file, other, sliced = work / "services.toml", work / "other.toml", work / "sliced.toml"
     file.write_text(spec(count))
+    sliced.write_text(spec(count, in_slice=32))
     other.write_text(spec(count, changed='environment = { A = "1" }\n'))
+    show = ["systemctl", "show", "-p", SHOWN, *(f"bench-s{n}.service" for n in range(count))]
     for _ in range(rounds + 1):  # the first round warms the caches and is dropped
-        figures["by_hand"].append(by_hand(count, work))
-        figures["first"].append(timed([*sysresp, "apply", str(file)]))
-        if active("bench-*.service") != count:
-            sys.exit("apply: not all units are running")
+        by_hand(count, work, figures)
+        for name, one in (("sliced", sliced), ("first", file)):
+            if name == "first":
+                down(sysresp)
+            figures[name].append(timed([*sysresp, "apply", "--settle", "0", str(one)]))
+            if active("bench-*.service") != count:
+                sys.exit("apply: not all units are running")
+        before = loads()
         figures["noop"].append(timed([*sysresp, "apply", str(file)]))
-        figures["plan_one"].append(timed([*sysresp, "plan", str(other)]))
-        figures["one"].append(timed([*sysresp, "apply", str(other)]))
-        quiet(*sysresp, "down", "--project", "bench")
-        if active("bench-*.service") or list(UNIT_DIR.glob("bench-*")):
-            sys.exit("down: something is left")
+        figures["noop"][-1]["reloads"] = before != loads()
+        figures["plan"].append(timed([*sysresp, "plan", str(other)]))
+        quiet(*show)  # the first one makes PID 1 look up whether each unit is enabled: seconds
+        figures["show"].append(timed(show))
+        figures["status"].append(timed([*sysresp, "status"]))
+        figures["one"].append(timed([*sysresp, "apply", "--settle", "0", str(other)]))
+        if before == loads():
+            sys.exit("a daemon-reload cannot be seen")
+        figures["rollback"].append(timed([*sysresp, "rollback", "--settle", "0"]))
+        down(sysresp)
     return {name: values[1:] for name, values in figures.items()}
 
 
-def status(sysresp: list[str], rounds: int, count: int, work: Path) -> dict[str, list[dict[str, float]]]:
+def status(sysresp: list[str], rounds: int, count: int, work: Path) -> Figures:
     """`sysresp status` against `supervisorctl status` and systemctl, on as many programs."""
-    figures: dict[str, list[dict[str, float]]] = {
-        k: [] for k in ("supervisorctl", "status", "show", "list_units")
-    }
+    figures: Figures = {k: [] for k in ("supervisorctl", "status", "show", "list-units")}
     file = work / "services.toml"
     file.write_text(spec(count))
-    quiet(*sysresp, "apply", str(file))
+    quiet(*sysresp, "apply", "--settle", "0", str(file))
     supervisor = work / "supervisord.conf"
     supervisor.write_text(
         f"[unix_http_server]\nfile={work}/sup.sock\n[supervisord]\nlogfile={work}/sup.log\npidfile={work}/sup.pid\n"
@@ -126,9 +185,6 @@ def status(sysresp: list[str], rounds: int, count: int, work: Path) -> dict[str,
         + "".join(f"[program:s{n}]\ncommand=/usr/bin/sleep infinity\nstartsecs=0\n" for n in range(count))
     )
     names = [f"bench-s{n}.service" for n in range(count)]
-    properties = (
-        "ActiveState,SubState,MainPID,NRestarts,MemoryCurrent,CPUUsageNSec,TasksCurrent,ActiveEnterTimestamp"
-    )
     has_supervisor = shutil.which("supervisord") is not None
     peer = None
     if has_supervisor:
@@ -144,8 +200,8 @@ def status(sysresp: list[str], rounds: int, count: int, work: Path) -> dict[str,
             if has_supervisor:
                 figures["supervisorctl"].append(timed(["supervisorctl", "-c", str(supervisor), "status"]))
             figures["status"].append(timed([*sysresp, "status"]))
-            figures["show"].append(timed(["systemctl", "show", "-p", properties, *names]))
-            figures["list_units"].append(timed(["systemctl", "list-units", "--plain", "bench-*"]))
+            figures["show"].append(timed(["systemctl", "show", "-p", SHOWN, *names]))
+            figures["list-units"].append(timed(["systemctl", "list-units", "--plain", "bench-*"]))
     finally:
         if peer is not None:
             peer.terminate()

@@ -293,3 +293,38 @@ def test_ctrl_c_while_waiting(box: Box) -> None:
     box.write(f"/run/systemd/system/{unit}", "[Service]\nType=oneshot\nExecStart=/bin/sleep 100\n")
     done = box.run([box.python, "-c", INTERRUPTED, unit], check=True)
     assert done.stdout == "interrupted True True\n"
+
+
+MANY = """
+import os, sys
+from sysresp.ports import Question
+from sysresp.systemd.manager import SystemManager
+names = sys.argv[2:]
+if sys.argv[1] == "nobody":
+    os.setuid(65534)
+manager = SystemManager()
+rows = manager.units(["*"])
+questions = [Question(row.name, "Unit", ("Id", *names)) for row in rows]
+questions += [Question(row.name, "Service", ("KillMode",)) for row in rows]
+slow = [manager.properties(*question) for question in questions]
+manager.properties = None  # the quick way must not end in the slow one
+found = manager.many_properties(questions)
+print(len(found) > 100, [len(one) for one in found].count(len(names) + 1) == len(rows), found == slow)
+"""
+
+
+@pytest.mark.parametrize("way", ["private", "bus", "nobody"])
+def test_many_properties_by_every_way(box: Box, way: str) -> None:
+    """Root asks PID 1 itself, unless it was told of another bus; everybody else asks by the bus."""
+    bus = {"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/run/dbus/system_bus_socket"} if way == "bus" else {}
+    names = [
+        "Names",
+        "Requires",
+        "Conditions",
+        "LoadError",
+        "InactiveExitTimestamp",
+        "CanStart",
+        "InvocationID",
+    ]
+    done = box.run([box.python, "-c", MANY, way, *names], env=bus, check=True)
+    assert done.stdout == "True True True\n"
