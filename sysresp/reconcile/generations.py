@@ -208,8 +208,11 @@ def before(entries: Sequence[Entry], at: int) -> int:
     """Return the generation that `rollback` without a number means, 0 if there is none.
 
     The last good one before the host's; where that is itself a copy, the one before its original, so that
-    each rollback goes one step further back.
+    each rollback goes one step further back. After one that was cut before it changed anything, or while it
+    was put back, that is the host's own.
     """
+    if at and entries and entries[-1].outcome in OPEN and entries[-1].number > at:
+        return standing(entries, at)
     current = next((entry for entry in entries if entry.number == at), None)
     edge = (current.restores or at) if current is not None else at
     older = [entry for entry in entries if entry.number < edge]
@@ -230,6 +233,18 @@ def outdated(entries: Sequence[Entry], keep: int, needed: Container[int]) -> tup
 def marked(entry: Entry, outcome: str, now: float, *, why: str = "", summary: str = "") -> Entry:
     """Return the entry with its end."""
     return entry._replace(outcome=outcome, ended=now, why=why, summary=summary or entry.summary)
+
+
+def closed(entries: Iterable[Entry], at: int, now: float) -> tuple[Entry, ...]:
+    """Return the history with an end for each that was cut, when all is as generation `at` says."""
+
+    def close(entry: Entry) -> Entry:
+        if entry.outcome not in OPEN or entry.number == at:
+            return entry
+        is_back = entry.outcome == ROLLING_BACK and at < entry.number
+        return marked(entry, ROLLED_BACK if is_back else CUT, now, why=entry.why)
+
+    return tuple(close(entry) for entry in entries)
 
 
 def renumbered(generation: Generation, number: int) -> Generation:
