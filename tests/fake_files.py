@@ -142,6 +142,9 @@ class FakeFiles:
         elif not self.entries(path):
             self.dirs.discard(path)
 
+    def sweep(self, path: str) -> None:
+        self.operations.append(("sweep", path))  # nothing here is ever half-done
+
     def sync(self, path: str) -> None:
         self.operations.append(("sync", path))
         self.durable |= {*self.files, *self.links}

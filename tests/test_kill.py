@@ -136,6 +136,7 @@ class TestKilled:
                 assert len(again.found) == 1, point
                 assert "of generation 2 by root" in again.found[0]
                 assert "was cut" in again.found[0]
+                assert ("sweep", UNIT_DIR) in again.files.operations
             else:
                 assert again.found == [], point
             last = ends(manager)[-1]

@@ -128,6 +128,7 @@ class _Change:
         for line in left_behind(self.entries, manifest):
             on_found(line)
         check(made)
+        self._sweep(manifest)
         at = manifest.generation
         now = next((entry for entry in self.entries if entry.number == at), None)
         is_open = now is not None and now.outcome in generations.OPEN
@@ -142,6 +143,18 @@ class _Change:
             return Report(plan=made.plan, outcome=outcome, generation=at)
         previous = generations.standing(self.entries, at)
         return self._change(made, manifest, now if same else None, previous)
+
+    def _sweep(self, manifest: Manifest) -> None:
+        """Clear the directories of what a killed run left in them; no other run is at work on them now."""
+        is_cut = any(entry.outcome in generations.OPEN for entry in self.entries)
+        if is_cut or manifest.unfinished:
+            paths = self.host.paths
+            links = {*manifest.links, *self.wish.desired.links}
+            below = sorted({f"/{link.rpartition('/')[0]}" for link in links})
+            for where in ("", *below):
+                self.host.files.sweep(f"{paths.unit_dir}{where}")
+            self.host.files.sweep(paths.state_dir)
+            self.host.files.sweep(generations.directory(paths, self.project))
 
     def _change(self, made: Prepared, manifest: Manifest, again: Entry | None, previous: int) -> Report:
         """Apply; `again` is the generation that is gone on with, None for a new one."""
