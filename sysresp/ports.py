@@ -152,6 +152,9 @@ class Files(Protocol):
     def rmdir(self, path: str) -> None:
         """Remove a directory if it is there and empty; after `begin` it goes at `forget`, not at once."""
 
+    def sweep(self, path: str) -> None:
+        """Remove what killed processes of ours left in this directory under hidden names."""
+
     def sync(self, path: str) -> None:
         """Make everything written to the file system of this path durable."""
 

@@ -11,7 +11,7 @@ import itertools
 import os
 from collections import defaultdict
 from collections.abc import Callable
-from posixpath import basename, dirname, join
+from posixpath import dirname, join
 from typing import NamedTuple
 
 from sysresp.ports import FileStat
@@ -142,6 +142,9 @@ class FakeFiles:
         elif not self.entries(path):
             self.dirs.discard(path)
 
+    def sweep(self, path: str) -> None:
+        self.operations.append(("sweep", path))  # nothing here is ever half-done
+
     def sync(self, path: str) -> None:
         self.operations.append(("sync", path))
         self.durable |= {*self.files, *self.links}
@@ -207,8 +210,12 @@ class FakeFiles:
 
     def entries(self, path: str) -> list[str]:
         """Return what `listdir` does, without a record of the call."""
+        if path not in self.dirs:
+            return []
+        prefix = path.rstrip("/") + "/"
         everything = (*self.files, *self.links, *self.dirs)
-        return sorted({basename(name) for name in everything if dirname(name) == path and name != "/"})
+        below = {name.removeprefix(prefix) for name in everything if name.startswith(prefix)}
+        return sorted(name for name in below if name and "/" not in name)
 
     def _change(self, *operation: str) -> None:
         self.operations.append(operation)

@@ -36,6 +36,7 @@ class FakeUnit:
         self.result = "success"
         self.invocation = ""
         self.restarts = 0
+        self.runs = ""  # the text with which it was started or last told to reload
         self.job = (0, "")
         self.transient = False
         self.extra: dict[str, object] = {}  # properties set by the test: "MainPID", "StatusText", ...

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from posixpath import join
 
 from sysresp.ports import Host, JobRemoved, Paths, Question, UnitProblem, UnitState
+from sysresp.units.change import Effect, effect
 from tests.fake_clock import FakeClock
 from tests.fake_files import FakeFiles, FakeJournal, FakeProcesses
 from tests.fake_units import FakeUnit, is_bad, is_valid, properties, row, sub_state, words
@@ -49,6 +50,7 @@ class FakeManager:
     Steer it by unit name:
     - `fail[unit] = "failed"` (or "timeout", "dependency", "canceled", "skipped", ...): the job's result
     - `crash[unit] = "exit-code"`: the job is done, but then the unit is failed with this Result
+    - `crash_text["/bin/web 2"] = "exit-code"`: the same for every unit with this in its text
     - `skip`: a condition is not met: the job is done, the unit stays inactive, ConditionResult is false
     - `stuck`: jobs of these never end
     - `refuse[unit] = "BadUnitSetting"`: a job is refused with this code
@@ -73,6 +75,7 @@ class FakeManager:
         self.loaded: dict[str, FakeUnit] = {}
         self.fail: dict[str, str] = {}
         self.crash: dict[str, str] = {}
+        self.crash_text: dict[str, str] = {}
         self.skip: set[str] = set()
         self.stuck: set[str] = set()
         self.refuse: dict[str, str] = {}
@@ -97,6 +100,14 @@ class FakeManager:
         if active in (*UP, "failed") and not loaded.invocation:
             loaded.invocation = self._new_invocation()
         return loaded
+
+    def lose_client(self) -> None:
+        """Go on without the client that queued the jobs: they end, and nobody is told."""
+        self._have_ended(set())
+        self.own.clear()
+        self._ended.clear()
+        self.watching = False
+        self._collect()
 
     # What the port offers
 
@@ -229,14 +240,17 @@ class FakeManager:
 
     def _collect(self) -> None:
         """Forget units as PID 1 does: not up, not failed, without a job, and needed by nobody that is up."""
+        idle = [n for n, unit in self.loaded.items() if unit.active == "inactive" and not unit.job[0]]
+        if not idle:
+            return
         needed = {
             need
             for unit in self.loaded.values()
             if unit.active in UP
             for need in self._needs(unit, "Requires", "Wants", "BindsTo")
         }
-        for name, unit in list(self.loaded.items()):
-            if unit.active == "inactive" and not unit.job[0] and name not in needed:
+        for name in idle:
+            if name not in needed:
                 del self.loaded[name]
 
     # Jobs
@@ -312,7 +326,10 @@ class FakeManager:
             unit.active, unit.sub = "inactive", "dead"
             self._end(number, "done")
         elif kind == "reload":
-            self._end(number, self.fail.get(name, "done") if unit.active == "active" else "invalid")
+            result = self.fail.get(name, "done") if unit.active == "active" else "invalid"
+            if result == "done" and effect(unit.runs, unit.text) is not Effect.RESTART:
+                unit.runs = unit.text
+            self._end(number, result)
         elif self._is_ready(unit):
             self._start(number, unit, kind)
 
@@ -339,10 +356,11 @@ class FakeManager:
             unit.invocation = self._new_invocation()
         if unit.name in self.skip:
             pass
-        elif unit.name in self.crash:
-            unit.active, unit.sub, unit.result = "failed", "failed", self.crash[unit.name]
+        elif crash := self._crash(unit):
+            unit.active, unit.sub, unit.result = "failed", "failed", crash
         elif result == "done":
             unit.active, unit.sub, unit.result = "active", sub_state(unit, "active"), "success"
+            unit.runs = unit.text
             if unit.sub == "exited" and unit.values("RemainAfterExit")[-1:] != ["yes"]:
                 unit.active, unit.sub = "inactive", "dead"
             self.on_start(unit.name)
@@ -350,6 +368,11 @@ class FakeManager:
             unit.active, unit.sub = "failed", "failed"
             unit.result = "exit-code" if result == "failed" else "timeout"
         return self._end(number, result)
+
+    def _crash(self, unit: FakeUnit) -> str:
+        """Return with which Result the unit fails right after its start, "" if it does not."""
+        found = [result for text, result in self.crash_text.items() if text in unit.text]
+        return self.crash.get(unit.name, "") or (found[0] if found else "")
 
     def _end(self, number: int, result: str) -> None:
         name, _kind = self.jobs.pop(number)
@@ -370,9 +393,7 @@ def fake_host(
     """Return a fake host, system scope and persistent mode; hold on to the parts you want to question."""
     if manager is None:
         manager = FakeManager(files)
-    if journal is None:
-        journal = FakeJournal()
-    if processes is None:
-        processes = FakeProcesses()
+    journal = journal if journal is not None else FakeJournal()
+    processes = processes if processes is not None else FakeProcesses()
     paths = Paths(UNIT_DIR, "/var/lib/sysresp", "/var/lib/sysresp/ready.py", SEARCH, "/run/sysresp")
     return Host(manager, manager.files, journal, paths, processes, manager.clock)

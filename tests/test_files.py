@@ -7,7 +7,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -105,7 +105,17 @@ def test_modes_whatever_the_umask(tmp_path: Path) -> None:
     assert modes == {"d": 0o755, "d/e": 0o755, "d/e/open": 0o644, "d/secret": 0o600}
 
 
-def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+def write_a(files: RealFiles) -> None:
+    files.write("/a", b"x")
+
+
+def sweep(files: RealFiles) -> None:
+    files.sweep("/nowhere")
+    files.sweep("")
+
+
+@pytest.mark.parametrize("call", [write_a, sweep])
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path, call: Callable[[RealFiles], None]) -> None:
     dead = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
     )
@@ -115,8 +125,9 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
         (tmp_path / name).write_text("half a file")
     files = RealFiles(str(tmp_path))
     assert files.listdir("/") == [".other"]
-    files.write("/a", b"x")
-    assert sorted(os.listdir(tmp_path)) == [".other", theirs, "a"]  # noqa: PTH208 - names only
+    call(files)
+    left = sorted(os.listdir(tmp_path))  # noqa: PTH208 - names only
+    assert left == [".other", theirs, *(["a"] if call is write_a else [])]
 
 
 def test_a_killed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -161,9 +161,12 @@ class _Run:
             return SysrespError(
                 message, hint="all else was done; run the same command again when that is mended"
             )
+        stopped = ", ".join(self._jobs.stopped)
         if not self.put_back():
             return SysrespError(message, hint=self.not_put_back())
-        return SysrespError(f"{message}; nothing was changed", hint=_FILE_HINTS.get(error.errno or 0, ""))
+        again = f"{stopped} started again, and " if stopped else ""
+        hint = _FILE_HINTS.get(error.errno or 0, "")
+        return SysrespError(f"{message}; {again}nothing was changed", hint=hint)
 
     def _confirmation(self) -> WriteManifest | None:
         return next((s for s in self.plan.steps if isinstance(s, WriteManifest) and s.confirm), None)

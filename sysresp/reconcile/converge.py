@@ -133,6 +133,7 @@ class _Change:
         check(made)
         if made.plan.refused:
             raise RefusedError(made.plan.refused)
+        self._sweep(manifest)
         at = manifest.generation
         now = next((entry for entry in self.entries if entry.number == at), None)
         is_open = now is not None and now.outcome in generations.OPEN
@@ -142,9 +143,23 @@ class _Change:
             outcome = apply(made.plan, self.host, on_event=self.on_event)
             if now is not None and is_open:
                 self._end(now, generations.OK)
+            else:
+                self._close(at)
             return Report(plan=made.plan, outcome=outcome, generation=at)
         previous = generations.standing(self.entries, at)
         return self._change(made, manifest, now if same else None, previous)
+
+    def _sweep(self, manifest: Manifest) -> None:
+        """Clear the directories of what a killed run left in them; no other run is at work on them now."""
+        is_cut = any(entry.outcome in generations.OPEN for entry in self.entries)
+        if is_cut or manifest.unfinished:
+            paths = self.host.paths
+            links = {*manifest.links, *self.wish.desired.links}
+            below = sorted({f"/{link.rpartition('/')[0]}" for link in links})
+            for where in ("", *below):
+                self.host.files.sweep(f"{paths.unit_dir}{where}")
+            self.host.files.sweep(paths.state_dir)
+            self.host.files.sweep(generations.directory(paths, self.project))
 
     def _change(self, made: Prepared, manifest: Manifest, again: Entry | None, previous: int) -> Report:
         """Apply; `again` is the generation that is gone on with, None for a new one."""
@@ -170,16 +185,20 @@ class _Change:
             reasons=reasons,
             tolerated=tolerated,
         )
+        is_new = again is None or again.outcome in generations.OPEN
         if outcome.interrupted or outcome.timed_out:
-            self._end(entry, generations.INTERRUPTED)
+            if is_new:  # one that stood before still does: what it was about to do is in the manifest
+                self._end(entry, generations.INTERRUPTED)
             return replace(report, end=generations.INTERRUPTED)
         why = "; ".join(f"{found.unit}: {found.why}" for found in (reasons or outcome.failures)[:3])
         stays = self._stays(report)
         if reasons and not stays:
             return self._roll_back(report, entry, record, why)
         end = generations.FAILED if reasons or _is_unwell(outcome, tolerated) else generations.OK
-        if again is None or again.outcome in generations.OPEN:
+        if is_new:
             self._end(entry, end, why)
+        else:
+            self._close(entry.number)
         return replace(report, end=end, stays=stays if reasons else "")
 
     def _stays(self, report: Report) -> str:
@@ -205,7 +224,7 @@ class _Change:
             _refuse_errors(made.plan)
             outcome = self._apply(made.plan, report.previous, [self._history_step(entry)])
         except SysrespError as error:
-            with suppress(OSError):
+            with suppress(SysrespError):
                 self._end(entry, generations.FAILED, why)
             return replace(report, end=generations.FAILED, stays=f"that could not be done: {error.message}")
         if outcome.ok:
@@ -247,7 +266,7 @@ class _Change:
             with suppress(SysrespError):  # it was cut before its record was there
                 cut = generations.load(self.host.files, self.host.paths, self.project, last.number)
                 stopped |= set(cut.stopped)
-                failed |= set(cut.failed)
+                failed = set(cut.failed)  # what fails since then may fail because of it
         return Generation(
             number=number,
             desired=wish.desired,
@@ -295,14 +314,33 @@ class _Change:
         files, paths = self.host.files, self.host.paths
         entry = generations.marked(entry, outcome, self.host.clock.now(), why=why)
         self.entries = generations.with_entry(self.entries, entry)
+        if outcome in generations.STANDS:
+            self.entries = generations.closed(self.entries, entry.number, entry.ended)
         keep = self.wish.desired.keep_generations
         needed = {entry.number, generations.standing(self.entries, entry.number)}
         gone = {one.number for one in generations.outdated(self.entries, keep, needed)}
         self.entries = tuple(one for one in self.entries if one.number not in gone)
-        where = generations.history_path(paths, self.project)
-        files.write(where, generations.dumps_history(self.entries), durable=True)
+        self._write_history()
         for number in gone:
-            files.remove(generations.record_path(paths, self.project, number))
+            with suppress(OSError):  # it is in nobody's way
+                files.remove(generations.record_path(paths, self.project, number))
+
+    def _close(self, at: int) -> None:
+        """Write the end of what was cut, if there is such: the host is all that generation `at` says."""
+        entries = generations.closed(self.entries, at, self.host.clock.now())
+        if entries != self.entries:
+            self.entries = entries
+            self._write_history()
+
+    def _write_history(self) -> None:
+        where = generations.history_path(self.host.paths, self.project)
+        try:
+            self.host.files.write(where, generations.dumps_history(self.entries), durable=True)
+        except OSError as error:
+            raise SysrespError(
+                f"cannot write {where}: {error.strerror}",
+                hint="all else was done; run the same command again when that is mended",
+            ) from error
 
 
 def take_down(

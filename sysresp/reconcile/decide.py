@@ -99,14 +99,15 @@ def _running(
     old, new = texts
     if unit.name.endswith(".target"):
         return NOTHING  # a restart of the target would restart all that is PartOf= it
-    if owed.runs.get(unit.name) == digest(new):
+    runs = owed.runs.get(unit.name)
+    if runs == digest(new):
         return NOTHING  # its file went forth and is to come back, and its process never left
     if old is None:
         same = known is not None and known.digest == digest(new)
         wanted = NOTHING if same else Verdict(Verb.RESTART, "runs without the unit file")
     else:
         wanted = _changed(row, old, new)
-    if unit.name in owed.restarts and wanted.verb is not Verb.RESTART:
+    if (unit.name in owed.restarts or runs is not None) and wanted.verb is not Verb.RESTART:
         wanted = Verdict(Verb.RESTART, "the last apply was cut before its restart")
     elif unit.name in owed.reloads and wanted.verb is None:
         wanted = Verdict(Verb.RELOAD, "the last apply was cut before its reload")
@@ -130,6 +131,18 @@ def _changed(row: UnitState, old: str, new: str) -> Verdict:
             return Verdict(Verb.RESTART, "the unit file changed while it was starting")
         return Verdict(Verb.RELOAD, "what it reads at a reload changed")
     return NOTHING
+
+
+def still_run(runs: Mapping[str, str], verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
+    """Return "UNIT DIGEST" of what is run by units whose file comes back to it.
+
+    Until it has, their restart is owed: another apply may want the file that is there now.
+    """
+    return tuple(
+        f"{name} {text}"
+        for name, text in runs.items()
+        if name in verdicts and verdicts[name].verb is not Verb.RESTART
+    )
 
 
 class Needs(NamedTuple):

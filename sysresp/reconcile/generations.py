@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
 from sysresp.errors import Exit, SysrespError
@@ -66,7 +66,7 @@ class Generation:
     source: tuple[str, ...] = ()  # paths of the user's files
     texts: tuple[tuple[str, str], ...] = ()  # (path, content) of each of them
     stopped: tuple[str, ...] = ()  # units that the administrator had stopped when it began
-    failed: tuple[str, ...] = field(default=())  # units that had failed when it began
+    failed: tuple[str, ...] = ()  # units that had failed when it began
 
 
 def directory(paths: Paths, project: str) -> str:
@@ -210,8 +210,11 @@ def before(entries: Sequence[Entry], at: int) -> int:
     """Return the generation that `rollback` without a number means, 0 if there is none.
 
     The last good one before the host's; where that is itself a copy, the one before its original, so that
-    each rollback goes one step further back.
+    each rollback goes one step further back. After one that was cut before it changed anything, or while it
+    was put back, that is the host's own.
     """
+    if at and entries and entries[-1].outcome in OPEN and entries[-1].number > at:
+        return standing(entries, at)
     current = next((entry for entry in entries if entry.number == at), None)
     edge = (current.restores or at) if current is not None else at
     older = [entry for entry in entries if entry.number < edge]
@@ -234,9 +237,16 @@ def marked(entry: Entry, outcome: str, now: float, *, why: str = "", summary: st
     return entry._replace(outcome=outcome, ended=now, why=why, summary=summary or entry.summary)
 
 
-def renumbered(generation: Generation, number: int) -> Generation:
-    """Return the same content as another generation."""
-    return replace(generation, number=number)
+def closed(entries: Iterable[Entry], at: int, now: float) -> tuple[Entry, ...]:
+    """Return the history with an end for each that was cut, when all is as generation `at` says."""
+
+    def close(entry: Entry) -> Entry:
+        if entry.outcome not in OPEN or entry.number == at:
+            return entry
+        is_back = entry.outcome == ROLLING_BACK and at < entry.number
+        return marked(entry, ROLLED_BACK if is_back else CUT, now, why=entry.why)
+
+    return tuple(close(entry) for entry in entries)
 
 
 def _check_format(raw: Any) -> None:

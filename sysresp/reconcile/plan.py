@@ -30,6 +30,7 @@ from sysresp.reconcile.decide import (
     is_running,
     needs,
     spread,
+    still_run,
     verdict,
 )
 from sysresp.reconcile.down import plan_down
@@ -123,16 +124,8 @@ def manifest_of(desired: Desired, scope: Scope, mode: Mode, source: Sequence[str
         source=tuple(source),
         units=tuple(
             ManifestUnit(
-                u.name,
-                u.file,
-                u.service,
-                u.instance,
-                u.main,
-                u.start,
-                u.enabled,
-                u.origin.path,
-                u.origin.line,
-                digests[u.file],
+                *(u.name, u.file, u.service, u.instance, u.main, u.start, u.enabled),
+                *(u.origin.path, u.origin.line, digests[u.file]),
             )
             for u in desired.units.values()
         ),
@@ -211,6 +204,7 @@ class _Files:
                 links=tuple(sorted({*pending.links, *self.gone.links})),
                 pending=(*pending.pending, *(job.unit for job in self.gone.stops)),
                 unfinished=bool(file_steps or self.gone.files or reload),
+                runs=(*pending.runs, *still_run(self.observed.runs, self.verdicts)),
                 was=was(self.observed, (*self.written, *self.gone.files), self.disabled),
             )
             steps = [WriteManifest(where, first), *steps, WriteManifest(where, pending, confirm=True)]

@@ -80,6 +80,9 @@ class RealFiles:
         if not self._backups.postpone(directory):
             self._whole.remove_directory(directory)
 
+    def sweep(self, path: str) -> None:
+        self._whole.sweep(self._root + path)
+
     def sync(self, path: str) -> None:
         existing = self._root + path
         while not os.path.isdir(existing):
