@@ -21,6 +21,7 @@ from sysresp.model import NOWHERE, Mode, Scope, Spec
 from sysresp.ports import Host
 from sysresp.reconcile import generations, layout
 from sysresp.reconcile.converge import Prepared, Wish, converge, prepare, take_down
+from sysresp.reconcile.generations import Entry
 from sysresp.reconcile.manifest import Manifest
 from sysresp.reconcile.names import select
 from sysresp.reconcile.resolve import DriftChoice, RefusedError
@@ -94,19 +95,34 @@ def rollback(number: int, *, project: str, scope: Scope, options: Options = USUA
             exit=Exit.UNKNOWN,
         )
     old = generations.load(host.files, host.paths, name, number)
-    left = next((e for e in entries if e.number > number and e.outcome != generations.DOWN), None)
-    stopped: frozenset[str] = frozenset()
-    if left is not None:  # what the administrator had stopped when that generation was left stays so
-        stopped = frozenset(generations.load(host.files, host.paths, name, left.number).stopped)
     wish = _with(_of_generation(old, scope), "rollback", options)
-    wish = replace(wish, restores=number, stopped=stopped)
-    print(f"{name}: going back to generation {number}", file=sys.stderr)
+    wish = replace(wish, restores=number, stopped=_stopped_since(number, entries, host, name))
     if options.dry_run:
         made = prepare(wish, host)
         _check(made)
         _show(made.plan, _unchanged(wish.desired, made.plan), options)
         return Exit.OK
-    return _converge(wish, host, options, began, _again("rollback", wish, str(number)))
+
+    def check(made: Prepared) -> None:
+        now = made.observed.manifest.generation if made.observed.manifest is not None else 0
+        if now != at:
+            raise SysrespError(
+                f"meanwhile the host has gone from generation {at} to {now}; nothing was changed",
+                hint=f"look again, or say which: sysresp rollback {number}",
+                exit=Exit.REFUSED,
+            )
+        if not options.as_json:
+            _show(made.plan, _unchanged(wish.desired, made.plan), options)
+
+    return _converge(wish, host, options, began, _again("rollback", wish, str(number)), check=check)
+
+
+def _stopped_since(number: int, entries: Sequence[Entry], host: Host, project: str) -> frozenset[str]:
+    """Return the units that the administrator had stopped when this generation was left: they stay so."""
+    left = next((e.number for e in entries if e.number > number and e.outcome != generations.DOWN), 0)
+    if not left or host.files.stat(generations.record_path(host.paths, project, left)) is None:
+        return frozenset()
+    return frozenset(generations.load(host.files, host.paths, project, left).stopped)
 
 
 def resume(*, project: str, scope: Scope, options: Options = USUAL) -> int:
