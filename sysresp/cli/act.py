@@ -40,7 +40,7 @@ def run(verb: str, names: Sequence[str], *, project: str, scope: Scope, colour: 
     for manifest, own, _ in _chosen(names, project, scope):
         with running.progress() as show:
             host = hosts.host(scope, Mode(manifest.mode))
-            with locked(host, manifest.project, hosts.holder(verb)):
+            with locked(host, manifest.project, hosts.holder(verb), wait_sec=None):
                 outcome = act(wanted, manifest, own, host, on_event=show)
         running.report(
             Plan(project=manifest.project), outcome, spec=None, user=user, colour=colour, verb=verb

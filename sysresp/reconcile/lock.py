@@ -45,20 +45,23 @@ def locked(
     project: str,
     holder: Holder,
     *,
-    wait_sec: float = 0.0,
+    wait_sec: float | None = 0.0,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> Iterator[None]:
-    """Hold the project's lock, waiting for it so long; SysrespError (Exit.LOCKED) says who has it."""
+    """Hold the project's lock, waiting for it so long; SysrespError (Exit.LOCKED) says who has it.
+
+    None as wait_sec: not at all, and there is no option for it.
+    """
     where = f"{host.paths.lock_dir}/{project}.lock"
     content = json.dumps(holder._replace(since=host.clock.now())._asdict()).encode()
-    deadline = host.clock.monotonic() + wait_sec
+    deadline = host.clock.monotonic() + (wait_sec or 0.0)
     told = False
     while (other := host.files.lock(where, content)) is not None:
         who = f'another sysresp is changing the project "{project}"{_named(other)}'
         if host.clock.monotonic() >= deadline:
             raise SysrespError(
                 f"{who}; nothing was changed",
-                hint="run it again when that has ended" if wait_sec else "let it wait: --wait 60s",
+                hint="let it wait: --wait 60s" if wait_sec == 0 else "run it again when that has ended",
                 exit=Exit.LOCKED,
             )
         if not told:
