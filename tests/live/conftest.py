@@ -57,7 +57,7 @@ class Box:
         if user:
             self.need_user_manager()
         words = [self.python, "-m", "sysresp", *args]
-        if args[:1] == ("apply",) and "--settle" not in args:
+        if args[:1] == ("apply",) and not {"--settle", "--plan"} & set(args):
             words += ["--settle", "0"]
         return self.run(words, check=check, user=user, env=env, timeout=timeout)
 
