@@ -13,7 +13,7 @@ from sysresp.cli import drift as command
 from sysresp.cli import hosts, main
 from sysresp.errors import Exit
 from sysresp.model import Mode, Scope
-from sysresp.ports import Host, UnitProblem
+from sysresp.ports import Host
 from sysresp.reconcile import generations
 from sysresp.reconcile.apply import apply
 from sysresp.reconcile.generations import Entry, Generation
@@ -182,10 +182,6 @@ class TestInspect:
         assert (drift.kind, drift.unit, drift.path) == ("config", WEB, "/etc/web/conf.d/a")
         # Another content is another ConfigDigest=: the unit file is written, and the service reloads.
         scene.apply(replace(desired_of({"db": Service(), "web": Service(config=2)}), configs=wanted.configs))
-        assert scene.kinds() == []
-
-    def test_a_unit_that_goes_while_it_is_looked_at(self, scene: Scene) -> None:
-        scene.manager.raises["properties"] = UnitProblem(WEB, "NoSuchUnit", "gone")
         assert scene.kinds() == []
 
     def test_what_the_caller_may_not_read_is_no_drift(self, scene: Scene) -> None:

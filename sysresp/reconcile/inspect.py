@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from sysresp.errors import SysrespError
-from sysresp.ports import FileStat, Host, UnitProblem, UnitState
+from sysresp.ports import FileStat, Host, Question, UnitState
 from sysresp.reconcile import generations
 from sysresp.reconcile.decide import RUNNING
 from sysresp.reconcile.disk import Disk, Wanted, applies, digest_of, look
@@ -46,13 +46,8 @@ def inspect(host: Host, manifest: Manifest) -> Inspection:
     disk = look(host.files, host.paths, wanted, lenient=True)
     found = [*_of_disk(host, manifest, disk)]
     rows = {row.name: row for row in host.manager.units(patterns(manifest.project, names))}
-    with_times = _Times(host, manifest, disk, found)
-    processes = [
-        with_times.process(unit, rows[unit.name])
-        for unit in manifest.units
-        if unit.name in rows and rows[unit.name].load_state != "not-found"
-    ]
-    found += of_processes(manifest, processes)
+    looks = _Looks(host, manifest, disk, found)
+    found += of_processes(manifest, looks.processes(manifest, rows))
     order = {unit.name: number for number, unit in reversed([*enumerate(manifest.units)])}
     order |= {unit.file: order[unit.name] for unit in reversed(manifest.units)}
     found.sort(key=lambda drift: order.get(drift.unit, len(order)))
@@ -102,7 +97,16 @@ def _records(host: Host, project: str) -> Iterator[tuple[int, Mapping[str, str]]
                 yield entry.number, {file.name: file.text for file in record.desired.files.values()}
 
 
-class _Times:
+class _Asked(NamedTuple):
+    """What is asked about one unit, and what is known already."""
+
+    unit: ManifestUnit
+    questions: tuple[Question, ...]
+    changed: tuple[tuple[str, float], ...]  # unit files and drop-ins of others, and when they were put there
+    scripts: tuple[str, ...] | None  # that it runs; None: by what systemd says
+
+
+class _Looks:
     """Looks at processes, and when the files were written that they have read."""
 
     def __init__(self, host: Host, manifest: Manifest, disk: Disk, found: list[Drift]) -> None:
@@ -116,30 +120,44 @@ class _Times:
         self._stats: dict[str, FileStat | None] = {}
         self._scripts: dict[str, bool] = {}
 
-    def process(self, unit: ManifestUnit, row: UnitState) -> Process:
-        """Return what is known of a loaded unit; each property that is asked for costs a call."""
-        manager, is_up = self.host.manager, row.active_state in RUNNING
+    def processes(self, manifest: Manifest, rows: Mapping[str, UnitState]) -> list[Process]:
+        """Return what is known of each loaded unit: all is asked at once, and no more than is compared."""
+        asked = [
+            self._ask(unit, rows[unit.name].active_state in RUNNING)
+            for unit in manifest.units
+            if unit.name in rows and rows[unit.name].load_state != "not-found"
+        ]
+        answers = iter(self.host.manager.many_properties([q for one in asked for q in one.questions]))
+        return [
+            self._process(one, dict(p for _ in one.questions for p in next(answers).items()))
+            for one in asked
+        ]
+
+    def _ask(self, unit: ManifestUnit, is_up: bool) -> _Asked:
+        """Return what has to be asked of a unit."""
         is_service = unit.name.endswith(".service")
         changed = self._changed(unit)
-        configs = self.configs.get(unit.name, [])
         programs = self._programs(unit) if not changed else None
         scripts = [path for path in programs or () if self._is_script(path)]
         names, own_names = ["NeedDaemonReload"], []
         if is_up and is_service:
             own_names = ["MainPID", *(["ExecStart"] if programs is None else [])]
-            if changed or configs or scripts or programs is None:
+            if changed or scripts or programs is None or unit.name in self.configs:
                 own_names.append("ExecMainStartTimestamp")
         elif is_up and changed:
             names.append("ActiveEnterTimestamp")
-        try:
-            facts = manager.properties(unit.name, "Unit", names)
-            facts |= manager.properties(unit.name, "Service", own_names) if own_names else {}
-        except UnitProblem:
-            return Process(unit.name)  # gone since it was listed
-        if programs is None:
-            scripts = [path for path in _started(facts.get("ExecStart")) if self._is_script(path)]
+        questions = [Question(unit.name, "Unit", tuple(names))]
+        questions += [Question(unit.name, "Service", tuple(own_names))] if own_names else []
+        return _Asked(unit, tuple(questions), changed, None if programs is None else tuple(scripts))
+
+    def _process(self, asked: _Asked, facts: Mapping[str, object]) -> Process:
+        unit, scripts = asked.unit, asked.scripts
+        if scripts is None:
+            scripts = tuple(path for path in _started(facts.get("ExecStart")) if self._is_script(path))
+        is_service = unit.name.endswith(".service")
         pid = _number(facts, "MainPID")
         stamp = "ExecMainStartTimestamp" if is_service else "ActiveEnterTimestamp"
+        configs = self.configs.get(unit.name, ())
         own = self._stat(f"{self.host.paths.unit_dir}/{unit.file}") if configs else None
         return Process(
             unit=unit.name,
@@ -147,7 +165,7 @@ class _Times:
             pid=pid,
             started=_number(facts, stamp) / 1e6 if pid or not is_service else 0.0,
             replaced=tuple(self.host.processes.replaced(pid)) if pid else (),
-            edited=changed,
+            edited=asked.changed,
             scripts=tuple((path, stat.ctime) for path in scripts if (stat := self._stat(path)) is not None),
             configs=tuple((path, when) for top in configs for path, when in self._below(top)),
             written=own.mtime if own is not None else 0.0,
