@@ -112,11 +112,18 @@ def _append(steps: list[Step], kind: str, value: object) -> None:
 def decode(value: object) -> object:
     """Turn what pystemd returns (bytes for every string) into str, all the way down."""
     if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if isinstance(value, list):
-        return [decode(item) for item in value]
-    if isinstance(value, tuple):
-        return tuple(decode(item) for item in value)
+        return value.decode("utf-8", "replace")
+    if isinstance(value, list | tuple):
+        # The rows of 1,000 units are 10,000 values: one call for each took more than all the rest.
+        items = [
+            item.decode("utf-8", "replace")
+            if type(item) is bytes
+            else item
+            if type(item) is int
+            else decode(item)
+            for item in value
+        ]
+        return items if isinstance(value, list) else tuple(items)
     if isinstance(value, dict):
         return {decode(key): decode(item) for key, item in value.items()}
     return value
