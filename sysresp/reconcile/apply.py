@@ -15,8 +15,9 @@ from functools import partial
 from sysresp.errors import SysrespError
 from sysresp.ports import Host, UnitProblem
 from sysresp.reconcile import settle
+from sysresp.reconcile.decide import is_running
 from sysresp.reconcile.jobs import Call, Event, Jobs, OutOfTimeError
-from sysresp.reconcile.manifest import Manifest, dumps
+from sysresp.reconcile.manifest import Manifest, dumps, patterns
 from sysresp.reconcile.outcome import Ledger, Outcome, outcome
 from sysresp.reconcile.steps import (
     DaemonReload,
@@ -140,8 +141,18 @@ class _Run:
     def put_back(self) -> bool:
         """Undo the file steps, start again what was stopped; return whether all of it could be done."""
         self._failed_undo = self.host.files.undo()
-        self._jobs.start_again()
+        self._jobs.start_again(self._pulls_in_more())
         return not self._failed_undo
+
+    def _pulls_in_more(self) -> frozenset[str]:
+        """Return the target, if to start it again would start what the administrator had stopped, too."""
+        before, stopped = self.plan.previous, self._jobs.stopped
+        if before is None or before.target not in stopped:
+            return frozenset()
+        rows = self.host.manager.units(patterns(before.project, [unit.name for unit in before.units]))
+        up = {row.name for row in rows if is_running(row)}
+        pulled = {unit.name for unit in before.units if unit.enabled}
+        return frozenset() if pulled <= up.union(stopped) else frozenset({before.target})
 
     def not_put_back(self) -> str:
         """Say which files could not be put back."""

@@ -7,7 +7,7 @@ without us.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -127,10 +127,10 @@ class Jobs:
                 self._manager.units([step.unit])
         return self._manager.start_transient(step.unit, step.properties)
 
-    def start_again(self) -> None:
+    def start_again(self, but: Container[str] = ()) -> None:
         """Start what was told to stop, the last one first, and wait for it."""
         again = []
-        for unit in reversed(self.stopped):
+        for unit in [name for name in reversed(self.stopped) if name not in but]:
             with suppress(UnitProblem):
                 again.append(self._manager.start(unit))
         if again:
