@@ -7,7 +7,7 @@ without us.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -127,10 +127,10 @@ class Jobs:
                 self._manager.units([step.unit])
         return self._manager.start_transient(step.unit, step.properties)
 
-    def start_again(self, but: Container[str] = ()) -> None:
-        """Start what was told to stop, the last one first, and wait for it."""
+    def start_again(self, units: Iterable[str]) -> None:
+        """Start these, which were stopped, and wait for them."""
         again = []
-        for unit in [name for name in reversed(self.stopped) if name not in but]:
+        for unit in units:
             with suppress(UnitProblem):
                 again.append(self._manager.start(unit))
         if again:
