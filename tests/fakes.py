@@ -98,7 +98,7 @@ class FakeManager:
         loaded = self._load(unit)
         loaded.active, loaded.sub, loaded.result = active, sub or sub_state(loaded, active), result
         if active in (*UP, "failed") and not loaded.invocation:
-            loaded.invocation = self._new_invocation()
+            loaded.invocation = self.new_invocation()
         return loaded
 
     def lose_client(self) -> None:
@@ -353,7 +353,7 @@ class FakeManager:
                 return self._end(number, "dependency")
         result = self.fail.get(unit.name, "done")
         if result in ("done", "failed", "timeout") and unit.name not in self.skip:
-            unit.invocation = self._new_invocation()
+            unit.invocation = self.new_invocation()
         if unit.name in self.skip:
             pass
         elif crash := self._crash(unit):
@@ -379,7 +379,7 @@ class FakeManager:
         self.loaded[name].job = (0, "")
         self._ended.append(JobRemoved(number, name, result))
 
-    def _new_invocation(self) -> str:
+    def new_invocation(self) -> str:
         self._last_run += 1
         return f"{self._last_run:032x}"
 

@@ -163,6 +163,17 @@ def error_at(number: int, code: int) -> Before:
     return before
 
 
+def raised_at(number: int, error: BaseException, *, of_systemd: bool = False) -> Before:
+    """Let that point raise this; if it is an error of systemd's, the first call of systemd from there on."""
+    left = [error]
+
+    def before(at: int, call: tuple[str, ...]) -> None:
+        if left and at >= number and not (of_systemd and call[0] in (*_FILES, "sleep")):
+            raise left.pop()
+
+    return before
+
+
 def full_from(number: int) -> Before:
     """Let the disk be full from that point on; what needs no room goes on, and /run is another disk."""
 

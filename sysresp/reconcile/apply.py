@@ -8,15 +8,16 @@ rollback, which is another plan, goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
 from sysresp.errors import SysrespError
 from sysresp.ports import Host, UnitProblem
 from sysresp.reconcile import settle
+from sysresp.reconcile.decide import is_running
 from sysresp.reconcile.jobs import Call, Event, Jobs, OutOfTimeError
-from sysresp.reconcile.manifest import Manifest, dumps
+from sysresp.reconcile.manifest import Manifest, dumps, patterns
 from sysresp.reconcile.outcome import Ledger, Outcome, outcome
 from sysresp.reconcile.steps import (
     DaemonReload,
@@ -100,6 +101,8 @@ class _Run:
             host.manager, host.clock, self.ledger, on_event, total=self._total, timeout_sec=timeout_sec
         )
         self._failed_undo: list[str] = []
+        self._again: list[str] = []  # started again for the undo
+        self._up: frozenset[str] = frozenset()  # what ran before the first stop
         self._touched = False  # a file was changed
         self._doing: Step | None = None
 
@@ -133,15 +136,37 @@ class _Run:
         confirm = self._confirmation()
         if confirm is not None and self.begun:
             self._doing = confirm
-            content = dumps(_owed(confirm.manifest, seen))
+            content = dumps(_owed(confirm.manifest, seen, {a.unit for a in self.plan.awaited}))
             if self.host.files.read(confirm.path) != content:
                 self.host.files.write(confirm.path, content, durable=True)
 
     def put_back(self) -> bool:
         """Undo the file steps, start again what was stopped; return whether all of it could be done."""
         self._failed_undo = self.host.files.undo()
-        self._jobs.start_again()
+        self._again = self._fell()
+        self._jobs.start_again(self._again)
         return not self._failed_undo
+
+    def _fell(self) -> list[str]:
+        """Return what ran before the first stop and does not now, in an order in which starting works.
+
+        What requires a unit that was stopped has stopped along (systemd.unit(5), Requires=). The target is
+        not among them if it would start what the administrator had stopped, too.
+        """
+        stopped = self._jobs.stopped
+        if not stopped:
+            return []
+        before = self.plan.previous or Manifest(self.plan.project)
+        names = dict.fromkeys([*(unit.name for unit in before.units), *reversed(stopped)])
+        up = self._running(names)
+        fell = [name for name in names if name in self._up and name not in up]
+        if not self._up.issuperset(unit.name for unit in before.units if unit.enabled):
+            fell = [name for name in fell if name != before.target]
+        return fell
+
+    def _running(self, names: Iterable[str]) -> frozenset[str]:
+        rows = self.host.manager.units(patterns(self.plan.project, names))
+        return frozenset(row.name for row in rows if is_running(row))
 
     def not_put_back(self) -> str:
         """Say which files could not be put back."""
@@ -161,10 +186,9 @@ class _Run:
             return SysrespError(
                 message, hint="all else was done; run the same command again when that is mended"
             )
-        stopped = ", ".join(self._jobs.stopped)
         if not self.put_back():
             return SysrespError(message, hint=self.not_put_back())
-        again = f"{stopped} started again, and " if stopped else ""
+        again = f"{', '.join(self._again)} started again, and " if self._again else ""
         hint = _FILE_HINTS.get(error.errno or 0, "")
         return SysrespError(f"{message}; {again}nothing was changed", hint=hint)
 
@@ -203,6 +227,9 @@ class _Run:
             case RunJobs(jobs):
                 if any(job.verb is not JobVerb.STOP for job in jobs):
                     self._begin()
+                elif not self._jobs.stopped:
+                    known = self.plan.previous.units if self.plan.previous is not None else ()
+                    self._up = self._running([*(unit.name for unit in known), *(job.unit for job in jobs)])
                 self._run([Call(job.unit, job.pulls, partial(self._jobs.queue, job)) for job in jobs])
             case Settle(units, excused):
                 self._settle(units, excused)
@@ -245,16 +272,19 @@ _FILE_HINTS = {
 }
 
 
-def _owed(manifest: Manifest, seen: Outcome | None) -> Manifest:
-    """Return the manifest without what is confirmed; seen is None if nothing could be read."""
+def _owed(manifest: Manifest, seen: Outcome | None, meant: set[str]) -> Manifest:
+    """Return the manifest without what is confirmed; seen is None if nothing could be read.
+
+    What was owed to units that this plan did not mean, such as by an apply that was cut, is owed yet.
+    """
     if seen is None:
         return manifest
     cut = {*seen.unbegun, *seen.unfinished}
     failed = {f.unit for f in seen.failures if f.verb is not Verb.RELOAD}
-    restarts = tuple(name for name in manifest.restarts if name in cut)
+    restarts = tuple(name for name in manifest.restarts if name in cut or name not in meant)
     return manifest._replace(
-        pending=tuple(name for name in manifest.pending if name in cut | failed),
+        pending=tuple(name for name in manifest.pending if name in cut | failed or name not in meant),
         restarts=restarts,
-        reloads=tuple(name for name in manifest.reloads if name in cut),
+        reloads=tuple(name for name in manifest.reloads if name in cut or name not in meant),
         runs=tuple(line for line in manifest.runs if line.partition(" ")[0] in restarts),
     )

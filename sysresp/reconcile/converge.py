@@ -224,15 +224,22 @@ class _Change:
             _refuse_errors(made.plan)
             outcome = self._apply(made.plan, report.previous, [self._history_step(entry)])
         except SysrespError as error:
+            # What is half back stands for nothing: the next command is to find it.
+            end = generations.ROLLING_BACK if self._is_at(report.previous) else generations.FAILED
             with suppress(SysrespError):
-                self._end(entry, generations.FAILED, why)
-            return replace(report, end=generations.FAILED, stays=f"that could not be done: {error.message}")
+                self._end(entry, end, why)
+            return replace(report, end=end, stays=f"that could not be done: {error.message}")
         if outcome.ok:
             end = generations.ROLLED_BACK
         else:
             end = generations.ROLLING_BACK if outcome.interrupted else generations.ROLLED_BACK
         self._end(entry, end, why)
         return replace(report, end=end, back_plan=made.plan, back=outcome)
+
+    def _is_at(self, number: int) -> bool:
+        """Say whether the manifest is that of this generation."""
+        manifest = load_manifest(self.host.files, manifest_path(self.host.paths.state_dir, self.project))
+        return manifest is not None and manifest.generation == number
 
     def _apply(self, plan: Plan, number: int, first: list[Step]) -> Outcome:
         steps = (*first, *self._numbered(plan, number))
@@ -320,27 +327,17 @@ class _Change:
         needed = {entry.number, generations.standing(self.entries, entry.number)}
         gone = {one.number for one in generations.outdated(self.entries, keep, needed)}
         self.entries = tuple(one for one in self.entries if one.number not in gone)
-        self._write_history()
-        for number in gone:
-            with suppress(OSError):  # it is in nobody's way
-                files.remove(generations.record_path(paths, self.project, number))
+        _write_history(self.host, self.project, self.entries)
+        for where in generations.strays(files, paths, self.project, self.entries):
+            with suppress(OSError):  # it is in nobody's way, and the next one tries again
+                files.remove(where)
 
     def _close(self, at: int) -> None:
         """Write the end of what was cut, if there is such: the host is all that generation `at` says."""
         entries = generations.closed(self.entries, at, self.host.clock.now())
         if entries != self.entries:
             self.entries = entries
-            self._write_history()
-
-    def _write_history(self) -> None:
-        where = generations.history_path(self.host.paths, self.project)
-        try:
-            self.host.files.write(where, generations.dumps_history(self.entries), durable=True)
-        except OSError as error:
-            raise SysrespError(
-                f"cannot write {where}: {error.strerror}",
-                hint="all else was done; run the same command again when that is mended",
-            ) from error
+            _write_history(self.host, self.project, entries)
 
 
 def take_down(
@@ -365,9 +362,19 @@ def take_down(
             now = host.clock.now()
             number = max(manifest.generation, entries[-1].number) + 1
             last = Entry(number, now, holder.who, holder.command, generations.DOWN, ended=now)
-            content = generations.dumps_history((*entries, last))
-            files.write(generations.history_path(paths, project), content, durable=True)
+            _write_history(host, project, (*entries, last))
         return Report(plan=made, outcome=outcome, generation=0)
+
+
+def _write_history(host: Host, project: str, entries: tuple[Entry, ...]) -> None:
+    where = generations.history_path(host.paths, project)
+    try:
+        host.files.write(where, generations.dumps_history(entries), durable=True)
+    except OSError as error:
+        raise SysrespError(
+            f"cannot write {where}: {error.strerror}",
+            hint="all else was done; run the same command again when that is mended",
+        ) from error
 
 
 def _is_unwell(outcome: Outcome, tolerated: tuple[tuple[UnitOutcome, str], ...]) -> bool:

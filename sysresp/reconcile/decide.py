@@ -68,6 +68,11 @@ def is_running(row: UnitState | None) -> bool:
     return row is not None and row.active_state in RUNNING
 
 
+def is_loaded(row: UnitState) -> bool:
+    """Say whether systemd knows the unit, be it without the file that it once had."""
+    return row.load_state != "not-found" or row.active_state != "inactive"
+
+
 def verdict(
     unit: Unit,
     row: UnitState | None,

@@ -232,6 +232,13 @@ def outdated(entries: Sequence[Entry], keep: int, needed: Container[int]) -> tup
     return tuple(entry for entry in entries[:-keep] if entry.number not in needed)
 
 
+def strays(files: Files, paths: Paths, project: str, entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Return the paths of the records that no line of the history has, or has any more."""
+    known = {f"{entry.number}.json" for entry in entries} | {"history.json"}
+    where = directory(paths, project)
+    return tuple(f"{where}/{name}" for name in files.listdir(where) if name not in known)
+
+
 def marked(entry: Entry, outcome: str, now: float, *, why: str = "", summary: str = "") -> Entry:
     """Return the entry with its end."""
     return entry._replace(outcome=outcome, ended=now, why=why, summary=summary or entry.summary)

@@ -127,10 +127,10 @@ class Jobs:
                 self._manager.units([step.unit])
         return self._manager.start_transient(step.unit, step.properties)
 
-    def start_again(self) -> None:
-        """Start what was told to stop, the last one first, and wait for it."""
+    def start_again(self, units: Iterable[str]) -> None:
+        """Start these, which were stopped, and wait for them."""
         again = []
-        for unit in reversed(self.stopped):
+        for unit in units:
             with suppress(UnitProblem):
                 again.append(self._manager.start(unit))
         if again:

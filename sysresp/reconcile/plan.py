@@ -27,6 +27,7 @@ from sysresp.reconcile.decide import (
     Verdict,
     digest,
     file_of,
+    is_loaded,
     is_running,
     needs,
     spread,
@@ -278,7 +279,7 @@ class _Files:
         return make, frozenset(disabled)
 
     def _needs_reload(self) -> bool:
-        loaded = {row.name for row in self.observed.units.values() if row.load_state != "not-found"}
+        loaded = {row.name for row in self.observed.units.values() if is_loaded(row)}
         files = {file_of(name) for name in loaded} | loaded
         touched = {*self.written, *self.gone.files}
         wants = f"{self.desired.target}.wants/"
