@@ -112,6 +112,7 @@ def rollback(number: int, *, project: str, scope: Scope, options: Options = USUA
                 exit=Exit.REFUSED,
             )
         if not options.as_json:
+            print(f"{name}: going back to generation {number}", file=sys.stderr)
             _show(made.plan, _unchanged(wish.desired, made.plan), options)
 
     return _converge(wish, host, options, began, _again("rollback", wish, str(number)), check=check)

@@ -23,7 +23,7 @@ from sysresp.reconcile.apply import Event, apply
 from sysresp.reconcile.down import plan_down
 from sysresp.reconcile.generations import Entry, Generation
 from sysresp.reconcile.judge import IGNORED, failed_units, is_same, judge, stopped_units
-from sysresp.reconcile.lock import NOBODY, Holder, locked, stamp
+from sysresp.reconcile.lock import NOBODY, Holder, locked
 from sysresp.reconcile.manifest import Manifest
 from sysresp.reconcile.manifest import load as load_manifest
 from sysresp.reconcile.manifest import path as manifest_path
@@ -128,7 +128,7 @@ class _Change:
         """Do it."""
         made = prepare(self.wish, self.host)
         manifest = made.observed.manifest or Manifest(self.project)
-        for line in left_behind(self.entries, manifest):
+        for line in generations.left_behind(self.entries, manifest.generation):
             on_found(line)
         check(made)
         if made.plan.refused:
@@ -385,18 +385,3 @@ def _is_unwell(outcome: Outcome, tolerated: tuple[tuple[UnitOutcome, str], ...])
 def _refuse_errors(plan: Plan) -> None:
     if plan.errors:
         raise SysrespError("; ".join(problem.what for problem in plan.errors))
-
-
-def left_behind(entries: tuple[Entry, ...], manifest: Manifest) -> tuple[str, ...]:
-    """Return what an earlier run that did not end left to say, for a person."""
-    last = entries[-1] if entries else None
-    if last is None or last.outcome not in generations.OPEN:
-        return ()
-    whose = f"the {last.command} of generation {last.number} by {last.who}, begun {stamp(last.when)},"
-    if last.outcome == generations.INTERRUPTED:
-        return (f"{whose} was interrupted; going on from there",)
-    if last.outcome == generations.ROLLING_BACK:
-        return (f"{whose} failed, and its rollback was cut; going on from there",)
-    if manifest.generation != last.number:
-        return (f"{whose} was cut before it changed anything",)
-    return (f"{whose} was cut; going on from there",)

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from sysresp.errors import Exit, SysrespError
 from sysresp.model import Mode, Origin, Rollout, Scope
 from sysresp.ports import Files, Paths
+from sysresp.reconcile.lock import stamp
 from sysresp.units.desired import Desired, Policy, Unit, UnitFile
 
 FORMAT: Final = 1
@@ -254,6 +255,21 @@ def closed(entries: Iterable[Entry], at: int, now: float) -> tuple[Entry, ...]:
         return marked(entry, ROLLED_BACK if is_back else CUT, now, why=entry.why)
 
     return tuple(close(entry) for entry in entries)
+
+
+def left_behind(entries: Sequence[Entry], at: int) -> tuple[str, ...]:
+    """Return what there is to say of an earlier run that did not end; `at` is the host's generation."""
+    last = entries[-1] if entries else None
+    if last is None or last.outcome not in OPEN:
+        return ()
+    whose = f"the {last.command} of generation {last.number} by {last.who}, begun {stamp(last.when)},"
+    if last.outcome == INTERRUPTED:
+        return (f"{whose} was interrupted; going on from there",)
+    if last.outcome == ROLLING_BACK:
+        return (f"{whose} failed, and its rollback was cut; going on from there",)
+    if at != last.number:
+        return (f"{whose} was cut before it changed anything",)
+    return (f"{whose} was cut; going on from there",)
 
 
 def _check_format(raw: Any) -> None:

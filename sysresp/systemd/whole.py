@@ -97,7 +97,7 @@ class Whole:
     def remove_directory(self, directory: str) -> None:
         """Remove the directory if it is there and holds nothing but leftovers."""
         try:
-            self.sweep(directory)
+            self._sweep(directory)
             self._calls.rmdir(directory)
         except (FileNotFoundError, NotADirectoryError):
             pass
@@ -112,7 +112,7 @@ class Whole:
         """Return a hidden name in the same directory that nobody has."""
         directory = os.path.dirname(final)
         if directory not in self._swept:
-            self.sweep(directory)
+            self._sweep(directory)
             self._swept.add(directory)
         return f"{directory}/{self._prefix}{os.getpid()}-{next(_count)}"
 
@@ -133,12 +133,12 @@ class Whole:
             directory = os.path.dirname(directory)
 
     def sweep(self, directory: str) -> None:
-        """Remove the hidden names of processes that are gone."""
-        try:
-            names = os.listdir(directory)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        for name in names:
+        """Remove the hidden names of processes that are gone; no error if there is no such directory."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self._sweep(directory)
+
+    def _sweep(self, directory: str) -> None:
+        for name in os.listdir(directory):
             if not name.startswith(self._prefix):
                 continue
             path = f"{directory}/{name}"
