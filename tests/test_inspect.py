@@ -248,3 +248,41 @@ class TestCommand:
     def test_nothing_applied(self, scene: Scene) -> None:
         scene.files.remove(path(scene.host.paths.state_dir, "shop"))
         assert self.run() == "there is nothing applied here\n"
+
+
+class TestClosed:
+    """A caller without rights: what cannot be looked at is no drift, and nothing ends in an error."""
+
+    @pytest.mark.parametrize(
+        ("closed", "unread"),
+        [
+            (UNIT_DIR, ("shop-db.service", WEB, "shop.slice", "shop.target")),
+            (f"{UNIT_DIR}/shop.target.wants", ()),
+            (f"{PATH}.d", ()),
+            ("/usr/lib/systemd/system", ()),
+            (f"/usr/lib/systemd/system/{WEB}", ()),
+            ("/run/systemd/system/x.target.wants", ()),
+        ],
+    )
+    def test_it(self, scene: Scene, closed: str, unread: tuple[str, ...]) -> None:
+        class Closed(FakeFiles):
+            def listdir(self, path: str) -> list[str]:
+                if path == closed:
+                    raise PermissionError(13, "Permission denied", path)
+                return super().listdir(path)
+
+            def read(self, path: str) -> bytes | None:
+                if path == closed:
+                    raise PermissionError(13, "Permission denied", path)
+                return super().read(path)
+
+        for place in (f"{PATH}.d/README", "/usr/lib/systemd/system/x", f"/usr/lib/systemd/system/{WEB}"):
+            scene.files.write(place, b"")
+        scene.files.link(f"/run/systemd/system/x.target.wants/{WEB}", PATH)
+        files = Closed()
+        files.__dict__.update(scene.files.__dict__)
+        found = inspect(scene.host._replace(files=files), scene.manifest())
+        assert {drift.kind for drift in found.drift} <= {"enabled"}
+        assert found.unread == unread
+        with pytest.raises(PermissionError):
+            observe(scene.host._replace(files=files), "shop")

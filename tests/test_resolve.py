@@ -11,7 +11,7 @@ from sysresp.reconcile.drift import DISABLED, DROP_IN, EDITED, MASKED, REMOVED, 
 from sysresp.reconcile.manifest import dumps
 from sysresp.reconcile.observe import observe
 from sysresp.reconcile.resolve import ABSENT, DriftChoice, RefusedError
-from sysresp.reconcile.steps import RemoveFile, Verb, WriteFile, WriteManifest
+from sysresp.reconcile.steps import DaemonReload, RemoveFile, Verb, WriteFile, WriteManifest
 from sysresp.units.desired import Desired
 from tests.drift_scenes import FILE, HAND, ONE, PATH, applied, converge, edit, kinds, manifest_of, planned
 from tests.fakes import FakeFiles
@@ -141,6 +141,40 @@ class TestChoice:
         assert kinds(left) == (
             [] if choice is DriftChoice.ACCEPT else [(MASKED, FILE), (DROP_IN, "shop-db.service")]
         )
+
+
+class TestBroughtIntoTheFile:
+    """An edit by hand that the file says by now."""
+
+    def test_what_runs_the_text_before_is_restarted(self) -> None:
+        files, manager, host = applied()
+        started = round(host.clock.now() * 1e6)
+        host.clock.sleep(1)
+        wanted = desired_of({"web": Entry(version=2)})
+        files.write(PATH, wanted.files[FILE].text.encode())
+        manager.loaded[FILE].extra = {"ExecMainStartTimestamp": started}
+        made = planned(host, wanted)
+        assert (made.drift, verbs(made)) == ((), {FILE: ("restart",)})
+        assert DaemonReload() in made.steps  # else RestartUnit would run the old text again
+        assert apply(made, host).ok
+        assert "bin/web 2" in manager.loaded[FILE].text
+        assert planned(host, wanted).steps == ()
+
+    def test_what_was_restarted_by_hand_is_not(self) -> None:
+        files, manager, host = applied()
+        wanted = desired_of({"web": Entry(version=2)})
+        files.write(PATH, wanted.files[FILE].text.encode())
+        manager.reload()
+        host.clock.sleep(1)
+        manager.loaded[FILE].extra = {"ExecMainStartTimestamp": round(host.clock.now() * 1e6)}
+        assert planned(host, wanted).is_noop
+        assert apply(planned(host, wanted), host).ok
+        assert planned(host, wanted).steps == ()
+
+    def test_an_edit_that_is_kept_restarts_nothing(self) -> None:
+        files, _, host = applied()
+        edit(files, PATH)
+        assert jobs(planned(host, desired_of(ONE), DriftChoice.ACCEPT)) == []
 
 
 class TestKeep:

@@ -15,7 +15,7 @@ except ImportError:  # CPython 3.12 has another name for it, and some builds hav
     from hashlib import sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sysresp.ports import Files, Paths
 
@@ -24,7 +24,10 @@ UNIT_TYPES = (".service", ".socket", ".timer", ".path", ".target", ".slice")
 
 _PULLS = (".wants", ".requires", ".upholds")
 UNREAD = "?"
-"""The digest of what the caller may not read."""
+"""The digest of a drop-in that the caller may not read."""
+
+UNREADABLE = bytes(bytearray(b"unreadable"))
+"""Stands for the content of a file that the caller may not read; compared by identity."""
 
 
 class Disk(NamedTuple):
@@ -59,8 +62,10 @@ def digest_of(content: bytes) -> str:
 def look(files: Files, paths: Paths, wanted: Wanted, *, lenient: bool = False) -> Disk:
     """Look at the disk; with `lenient`, what the caller may not read is noted, else it is an error."""
     names = wanted.names
-    listing = files.listdir(paths.unit_dir)
-    contents, masked, torn, unread = _unit_files(files, paths.unit_dir, listing, wanted, lenient)
+    listing = _list(files, paths.unit_dir, lenient)
+    contents, masked, torn, unread = _unit_files(files, paths.unit_dir, listing or (), wanted, lenient)
+    if listing is None:
+        unread |= names
     strays: dict[str, str] = {}
     enabled: dict[str, str] = {}
     drop_ins: dict[str, str] = {}
@@ -69,22 +74,23 @@ def look(files: Files, paths: Paths, wanted: Wanted, *, lenient: bool = False) -
     # A transient unit's own directory is no place of ours, but it is searched like the others.
     for directory in dict.fromkeys((*paths.search, paths.unit_dir)):
         own = directory == paths.unit_dir
-        found = listing if own else files.listdir(directory)
+        found = (listing if own else _list(files, directory, lenient)) or ()
         if own:
             ahead = False
         else:
             for name in names.intersection(found):
                 where = f"{directory}/{name}"
-                if files.read(where):
+                content = _read(files, where, lenient)
+                if content:
                     strays.setdefault(name, where)
-                elif ahead:
+                elif ahead and content is not UNREADABLE:
                     masked.add(name)
         for name in found:
             if name.endswith(".d") and drops(name[:-2]):
-                _add_drop_ins(files, f"{directory}/{name}", drop_ins)
+                _add_drop_ins(files, f"{directory}/{name}", drop_ins, lenient)
             elif name.endswith(_PULLS) and not (own and name == f"{wanted.target}.wants"):
                 inside = f"{directory}/{name}"
-                for unit in names.intersection(files.listdir(inside)):
+                for unit in names.intersection(_list(files, inside, lenient) or ()):
                     if not own or f"{name}/{unit}" not in wanted.links:
                         enabled[f"{inside}/{unit}"] = unit
     return Disk(
@@ -93,7 +99,7 @@ def look(files: Files, paths: Paths, wanted: Wanted, *, lenient: bool = False) -
         torn=frozenset(torn),
         unread=frozenset(unread),
         strays=strays,
-        links=_links(files, paths.unit_dir, wanted.target, wanted.links),
+        links=_links(files, paths.unit_dir, wanted, lenient),
         enabled=enabled,
         drop_ins=drop_ins,
     )
@@ -109,11 +115,8 @@ def _unit_files(
         if name not in wanted.names and not _is_like(name, wanted.prefix):
             continue
         where = f"{directory}/{name}"
-        try:
-            content = files.read(where)
-        except PermissionError:
-            if not lenient:
-                raise
+        content = _read(files, where, lenient)
+        if content is UNREADABLE:
             unread.add(name)
             continue
         if content:
@@ -133,24 +136,45 @@ def _is_like(name: str, prefix: str) -> bool:
     return bool(prefix) and name.startswith(prefix) and name.endswith(UNIT_TYPES)
 
 
-def _links(files: Files, directory: str, target: str, known: Iterable[str]) -> dict[str, str]:
+def _links(files: Files, directory: str, known: Wanted, lenient: bool) -> dict[str, str]:
     """Return the links that are known, and all that make the project's target pull something in."""
-    wanted: dict[str, set[str] | None] = {}
-    for link in known:
+    wanted: dict[str, set[str]] = {}
+    for link in known.links:
         parent, _, name = link.rpartition("/")
-        names = wanted.setdefault(parent, set())
-        assert names is not None
-        names.add(name)
-    if target:
-        wanted[f"{target}.wants"] = None
-    found = {}
-    for parent, names in wanted.items():
-        for name in files.listdir(f"{directory}/{parent}"):
-            if names is None or name in names:
+        wanted.setdefault(parent, set()).add(name)
+    own = f"{known.target}.wants" if known.target else ""
+    found: dict[str, str] = {}
+    for parent in {**wanted, **dict.fromkeys([own] if own else [])}:
+        names = wanted.get(parent, set())
+        listing = _list(files, f"{directory}/{parent}", lenient)
+        if listing is None:  # they may be there: nobody can say that they are not
+            found |= {f"{parent}/{name}": "" for name in names}
+        for name in listing or ():
+            if parent == own or name in names:
                 where = files.readlink(f"{directory}/{parent}/{name}")
                 if where is not None:
                     found[f"{parent}/{name}"] = where
     return found
+
+
+def _list(files: Files, directory: str, lenient: bool) -> Sequence[str] | None:
+    """Return what is in a directory, None if the caller may not look into it."""
+    try:
+        return files.listdir(directory)
+    except OSError:
+        if not lenient:
+            raise
+        return None
+
+
+def _read(files: Files, where: str, lenient: bool) -> bytes | None:
+    """Return the content of a file, UNREADABLE if the caller may not read it, or nobody can."""
+    try:
+        return files.read(where)
+    except OSError:
+        if not lenient:
+            raise
+        return UNREADABLE
 
 
 def _drops(names: frozenset[str]) -> Callable[[str], bool]:
@@ -182,16 +206,14 @@ def applies(base: str, name: str) -> bool:
     return stem.endswith("-") and name.partition("@")[0].startswith(stem) and name.endswith(f".{kind}")
 
 
-def _add_drop_ins(files: Files, directory: str, found: dict[str, str]) -> None:
+def _add_drop_ins(files: Files, directory: str, found: dict[str, str], lenient: bool) -> None:
     """Add the drop-ins of one directory; of two with one name the first in the load path counts."""
     base = directory.rpartition("/")[2]
-    for name in files.listdir(directory):
+    for name in _list(files, directory, lenient) or ():
         if not name.endswith(".conf") or any(path.endswith(f"/{base}/{name}") for path in found):
             continue
-        try:
-            content = files.read(f"{directory}/{name}")
-        except PermissionError:
+        content = _read(files, f"{directory}/{name}", True)
+        if content is UNREADABLE:
             found[f"{directory}/{name}"] = UNREAD
-        else:
-            if content:  # an empty one, or a link to /dev/null, changes nothing
-                found[f"{directory}/{name}"] = digest_of(content)
+        elif content:  # an empty one, or a link to /dev/null, changes nothing
+            found[f"{directory}/{name}"] = digest_of(content)

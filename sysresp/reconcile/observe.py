@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sysresp.ports import Host, Question, UnitState
-from sysresp.reconcile.disk import Wanted, look
+from sysresp.reconcile.disk import Disk, Wanted, digest_of, look
 from sysresp.reconcile.manifest import Manifest, load, path, patterns
 from sysresp.units.desired import Desired
 
@@ -33,6 +33,7 @@ class Observed:
     units: Mapping[str, UnitState] = field(default_factory=dict)  # loaded units by name
     prober: bytes | None = None  # the installed readiness prober
     runs: Mapping[str, str] = field(default_factory=dict)  # of manifest.runs, what is run yet
+    stale: frozenset[str] = frozenset()  # services that run what their unit file said before it was edited
 
 
 def observe(
@@ -68,6 +69,7 @@ def observe(
         units={row.name: row for row in rows},
         prober=files.read(paths.prober) if desired is not None and desired.needs_prober else None,
         runs=_runs(host, manifest),
+        stale=_stale(host, manifest, disk, rows) if manifest is not None else frozenset(),
     )
 
 
@@ -84,6 +86,29 @@ def _runs(host: Host, manifest: Manifest | None) -> dict[str, str]:
     rows = [row for row in rows if len(row) == 3]
     now = invocations(host, (row[0] for row in rows))
     return {name: text for name, text, run in rows if run and now[name] == run}
+
+
+def _stale(host: Host, manifest: Manifest, disk: Disk, rows: Iterable[UnitState]) -> frozenset[str]:
+    """Return the services that do not run what was put into their unit files by hand."""
+    digests = {unit.file: unit.digest for unit in manifest.units}
+    edited = {
+        file
+        for file in manifest.files
+        if file in disk.contents and digest_of(disk.contents[file]) not in {digests.get(file), *manifest.was}
+    }
+    active = {row.name for row in rows if row.active_state == "active"}
+    units = [u for u in manifest.units if u.file in edited and u.name in active and u.main]
+    asked = [Question(u.name, "Unit", ("NeedDaemonReload",)) for u in units]
+    asked += [Question(u.name, "Service", ("ExecMainStartTimestamp",)) for u in units]
+    answers = host.manager.many_properties(asked)
+    found = set()
+    for unit, loaded, ran in zip(units, answers, answers[len(units) :], strict=False):
+        stat = host.files.stat(f"{host.paths.unit_dir}/{unit.file}")
+        started = ran.get("ExecMainStartTimestamp")
+        is_older = isinstance(started, int) and stat is not None and 0 < started < stat.ctime * 1e6
+        if is_older or loaded.get("NeedDaemonReload") is True:
+            found.add(unit.name)
+    return frozenset(found)
 
 
 def _of_manifest(manifest: Manifest | None) -> tuple[frozenset[str], frozenset[str], str]:

@@ -242,6 +242,9 @@ class _Files:
                 continue
             row = self.observed.units.get(unit.name)
             found[unit.name] = verdict(unit, row, known.get(unit.name), owed, self._texts(unit))
+            is_stale = unit.name in self.observed.stale and unit.file not in self.written
+            if is_stale and found[unit.name] == NOTHING:
+                found[unit.name] = Verdict(Verb.RESTART, "runs what its unit file said before it was edited")
             if unit.name in self.stopped and found[unit.name].verb is Verb.START:
                 found[unit.name] = Verdict(Verb.KEEP, STOPPED)
             is_open = unit.name.endswith(".socket") and is_running(row)
@@ -281,7 +284,7 @@ class _Files:
     def _needs_reload(self) -> bool:
         loaded = {row.name for row in self.observed.units.values() if is_loaded(row)}
         files = {file_of(name) for name in loaded} | loaded
-        touched = {*self.written, *self.gone.files}
+        touched = {*self.written, *self.gone.files, *self.observed.stale}
         wants = f"{self.desired.target}.wants/"
         return (
             not touched.isdisjoint(files)

@@ -197,6 +197,10 @@ def _without(
     observed: Observed, desired: Desired, kept: list[Drift], paths: Paths, *, relink: bool
 ) -> Observed:
     """Return what is observed so that what is kept is left alone, and what was disabled is linked again."""
+    names = {d.unit for d in kept}
+    if observed.manifest is not None and names:
+        left = {unit.name for unit in observed.manifest.units if unit.file not in names}
+        observed = replace(observed, stale=observed.stale & left)
     away = {d.unit for d in kept if d.kind == REMOVED}
     strange = {d.unit for d in kept if d.kind != REMOVED and d.unit not in desired.files}
     if away or strange:
@@ -207,6 +211,6 @@ def _without(
             masked=observed.masked | away,
         )
     if relink and observed.manifest is not None:
-        left = tuple(link for link in observed.manifest.links if link in observed.links)
-        observed = replace(observed, manifest=observed.manifest._replace(links=left))
+        there = tuple(link for link in observed.manifest.links if link in observed.links)
+        observed = replace(observed, manifest=observed.manifest._replace(links=there))
     return observed

@@ -343,3 +343,16 @@ def test_a_user_without_rights_sees_what_there_is(scene: Scene) -> None:
     assert done.returncode == Exit.NOT_WELL, done.stderr
     assert "1 edited" in done.stdout
     assert "only root may see" in done.stderr
+
+
+def test_an_edit_that_the_file_says_by_now_is_run(scene: Scene) -> None:
+    path = scene.path("web")
+    scene.write("[services.web.systemd.Service]\nNice = 3\n")
+    scene.box.sysresp("render", scene.file, "--output", scene.directory, check=True)
+    scene.shell(f"cp {scene.directory}/{scene.unit('web')} {path}")
+    runs = scene.runs()
+    scene.apply(status=Exit.OK)
+    assert {unit for unit, pid in scene.runs().items() if pid != runs[unit]} == {scene.unit("web")}
+    assert scene.box.show(scene.unit("web"), "Nice") == "3"
+    assert scene.drift() == {}
+    assert "nothing to do" in scene.apply(status=Exit.OK)
