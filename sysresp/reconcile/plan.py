@@ -203,7 +203,7 @@ class _Files:
                 units=(*pending.units, *self.gone.units),
                 files=tuple(sorted({*pending.files, *self.gone.files})),
                 links=tuple(sorted({*pending.links, *self.gone.links})),
-                pending=(*pending.pending, *(job.unit for job in self.gone.stops)),
+                pending=(*pending.pending, *self.gone.owed(self.before.pending)),
                 unfinished=bool(file_steps or self.gone.files or reload),
                 runs=(*pending.runs, *still_run(self.observed.runs, self.verdicts)),
                 was=was(self.observed, (*self.written, *self.gone.files), self.disabled),
