@@ -248,6 +248,12 @@ class _Files:
             if is_open and opens_anew(unit, self.desired, self.observed):
                 found[unit.name] = Verdict(Verb.RESTART, "the unit that it starts changed")
         self.cycled = cycled(self.desired, self.observed, found)
+        if found[self.desired.target].verb is Verb.START:
+            held = [n for n in self._pulled() if n in found and found[n].reason == STOPPED]
+            if held:  # it pulls in all of them
+                found[self.desired.target] = Verdict(
+                    Verb.KEEP, f"would start {min(held)}, which was stopped"
+                )
         for name in self.cycled:
             reason = found[name].reason or "restarts with its socket"
             found[name] = Verdict(Verb.RESTART, reason, halted=True)
