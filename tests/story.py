@@ -109,9 +109,10 @@ class Story(RuleBasedStateMachine):
             if self.is_up(name) and not was.active:
                 assert name not in masked, f"{name} is masked and was started"
                 needing = [
-                    other
-                    for other, unit in self.manager.loaded.items()
-                    if name in unit.values("Requires", "BindsTo")
+                    file.name
+                    for wanted in self.possible()
+                    for file in wanted.files.values()
+                    if name in required(file)
                 ]
                 assert needing, f"{name} was stopped and was started"
         self.stopped -= {name for name in self.stopped if self.is_up(name)}

@@ -145,8 +145,10 @@ class _Run:
         """Undo the file steps, start again what was stopped; return whether all of it could be done."""
         self._failed_undo = self.host.files.undo()
         try:
-            self._again = self._fell()
-            self._jobs.start_again(self._again)
+            fell = self._fell()
+            refused = self._jobs.start_again(fell)
+            self._again = [name for name in fell if name not in refused]
+            self._owe(refused)  # such as one whose file was removed by hand
         except SysrespError:  # systemd is out of reach: the next apply is to start them
             self._owe(self._jobs.stopped)
             raise
