@@ -40,13 +40,14 @@ def text(new: bool) -> str:
     bodies: dict[str, str] = {}
     for number in range(2):
         bodies[f"restarts{number}"] = f"{SLEEP}environment = {{ N = '{n}' }}\n"
-    for number in range(14):
+    for number in range(13):
         bodies[f"described{number}"] = f"{SLEEP}description = 'number {n}'\n"
     reload = 'reload = { command = ["/bin/true"] }\n'
     bodies["reloads"] = f"{SLEEP}{reload}config_files = ['/srv/rounds/config']\n"
     bodies["many"] = f"{SLEEP}instances = 2\nenvironment = {{ N = '{n}' }}\n"
     bodies["socket"] = f"{SLEEP}listen = ['/run/rounds-{n}.socket']\n"
-    bodies["new" if new else "old"] = SLEEP
+    for number in range(2):
+        bodies[f"{'new' if new else 'old'}{number}"] = SLEEP
     for number in range(5):
         bodies[f"outside{number}"] = SLEEP
     return f'project = "{PROJECT}"\n' + "".join(f"[services.{k}]\n{v}" for k, v in bodies.items())
