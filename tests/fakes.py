@@ -323,7 +323,8 @@ class FakeManager:
                 unit.active, unit.sub = "activating", "start"
             return
         if kind == "stop":
-            unit.active, unit.sub = "inactive", "dead"
+            if unit.active != "failed":  # unit_stop in src/core/unit.c: it is down already
+                unit.active, unit.sub = "inactive", "dead"
             self._end(number, "done")
         elif kind == "reload":
             result = self.fail.get(name, "done") if unit.active == "active" else "invalid"

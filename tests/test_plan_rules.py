@@ -7,6 +7,7 @@ from dataclasses import replace
 from sysresp.model import Mode
 from sysresp.reconcile.apply import apply
 from sysresp.reconcile.decide import MASKED, STOPPED
+from sysresp.reconcile.manifest import dumps, load
 from sysresp.reconcile.observe import observe
 from sysresp.reconcile.plan import plan
 from sysresp.reconcile.steps import (
@@ -40,6 +41,22 @@ class TestAdministrator:
         made = plan_for(host, desired_of({"web": Entry(version=2)}))
         assert verbs(made) == {"shop-web.service": ("change",)}
         assert [(k.unit, k.reason) for k in made.keeps] == [("shop-web.service", STOPPED)]
+        assert jobs(made) == []
+
+    def test_the_target_starts_nothing_that_is_stopped(self) -> None:
+        _, manager = scene()
+        host = fake_host(manager=manager)
+        converge(host, desired_of(TWO))
+        manager.wait([manager.stop("shop.target")], 1, lambda _: None)
+        manager.wait([manager.start("shop-db.service")], 1, lambda _: None)
+        cut = load(host.files, MANIFEST)
+        assert cut is not None
+        host.files.write(MANIFEST, dumps(cut._replace(pending=("shop.target",))))
+        made = plan_for(host, desired_of(TWO))
+        assert [(k.unit, k.reason) for k in made.keeps] == [
+            ("shop-web.service", STOPPED),
+            ("shop.target", "would start shop-web.service, which was stopped"),
+        ]
         assert jobs(made) == []
 
     def test_a_finished_oneshot_is_not_run_again(self) -> None:

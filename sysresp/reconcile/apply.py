@@ -8,7 +8,7 @@ rollback, which is another plan, goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -18,6 +18,7 @@ from sysresp.reconcile import settle
 from sysresp.reconcile.decide import is_running
 from sysresp.reconcile.jobs import Call, Event, Jobs, OutOfTimeError
 from sysresp.reconcile.manifest import Manifest, dumps, patterns
+from sysresp.reconcile.manifest import path as manifest_path
 from sysresp.reconcile.outcome import Ledger, Outcome, outcome
 from sysresp.reconcile.steps import (
     DaemonReload,
@@ -143,8 +144,14 @@ class _Run:
     def put_back(self) -> bool:
         """Undo the file steps, start again what was stopped; return whether all of it could be done."""
         self._failed_undo = self.host.files.undo()
-        self._again = self._fell()
-        self._jobs.start_again(self._again)
+        try:
+            fell = self._fell()
+            refused = self._jobs.start_again(fell)
+            self._again = [name for name in fell if name not in refused]
+            self._owe(refused)  # such as one whose file was removed by hand
+        except SysrespError:  # systemd is out of reach: the next apply is to start them
+            self._owe(self._jobs.stopped)
+            raise
         return not self._failed_undo
 
     def _fell(self) -> list[str]:
@@ -164,9 +171,19 @@ class _Run:
             fell = [name for name in fell if name != before.target]
         return fell
 
+    def _owe(self, units: Sequence[str]) -> None:
+        """Note in the manifest that is back that these are to be started."""
+        before = self.plan.previous
+        if before is not None and units:
+            owing = before._replace(pending=tuple(dict.fromkeys((*before.pending, *units))))
+            with suppress(OSError):
+                self.host.files.write(
+                    manifest_path(self.host.paths.state_dir, before.project), dumps(owing), durable=True
+                )
+
     def _running(self, names: Iterable[str]) -> frozenset[str]:
         rows = self.host.manager.units(patterns(self.plan.project, names))
-        return frozenset(row.name for row in rows if is_running(row))
+        return frozenset(row.name for row in rows if is_running(row) and row.job_type != "stop")
 
     def not_put_back(self) -> str:
         """Say which files could not be put back."""

@@ -31,7 +31,7 @@ from sysresp.reconcile.observe import Observed, invocations, observe
 from sysresp.reconcile.outcome import Outcome, UnitOutcome
 from sysresp.reconcile.plan import plan as make_plan
 from sysresp.reconcile.resolve import DriftChoice, RefusedError
-from sysresp.reconcile.steps import Plan, Step, WriteManifest, WriteState
+from sysresp.reconcile.steps import Plan, Settle, Step, WriteManifest, WriteState
 from sysresp.units.desired import Desired
 
 
@@ -222,7 +222,8 @@ class _Change:
             )
             made = prepare(back, host)
             _refuse_errors(made.plan)
-            outcome = self._apply(made.plan, report.previous, [self._history_step(entry)])
+            plan = replace(made.plan, steps=tuple(map(_unhalted, made.plan.steps)))
+            outcome = self._apply(plan, report.previous, [self._history_step(entry)])
         except SysrespError as error:
             # What is half back stands for nothing: the next command is to find it.
             end = generations.ROLLING_BACK if self._is_at(report.previous) else generations.FAILED
@@ -327,7 +328,7 @@ class _Change:
         needed = {entry.number, generations.standing(self.entries, entry.number)}
         gone = {one.number for one in generations.outdated(self.entries, keep, needed)}
         self.entries = tuple(one for one in self.entries if one.number not in gone)
-        _write_history(self.host, self.project, self.entries)
+        generations.write_history(files, paths, self.project, self.entries)
         for where in generations.strays(files, paths, self.project, self.entries):
             with suppress(OSError):  # it is in nobody's way, and the next one tries again
                 files.remove(where)
@@ -337,7 +338,7 @@ class _Change:
         entries = generations.closed(self.entries, at, self.host.clock.now())
         if entries != self.entries:
             self.entries = entries
-            _write_history(self.host, self.project, entries)
+            generations.write_history(self.host.files, self.host.paths, self.project, entries)
 
 
 def take_down(
@@ -362,19 +363,15 @@ def take_down(
             now = host.clock.now()
             number = max(manifest.generation, entries[-1].number) + 1
             last = Entry(number, now, holder.who, holder.command, generations.DOWN, ended=now)
-            _write_history(host, project, (*entries, last))
+            generations.write_history(files, paths, project, (*entries, last))
         return Report(plan=made, outcome=outcome, generation=0)
 
 
-def _write_history(host: Host, project: str, entries: tuple[Entry, ...]) -> None:
-    where = generations.history_path(host.paths, project)
-    try:
-        host.files.write(where, generations.dumps_history(entries), durable=True)
-    except OSError as error:
-        raise SysrespError(
-            f"cannot write {where}: {error.strerror}",
-            hint="all else was done; run the same command again when that is mended",
-        ) from error
+def _unhalted(step: Step) -> Step:
+    """Return a step of a way back: whatever fails in it, the rest goes back, too."""
+    if isinstance(step, Settle):
+        return replace(step, excused=step.excused.union(name for name, _ in step.units))
+    return step
 
 
 def _is_unwell(outcome: Outcome, tolerated: tuple[tuple[UnitOutcome, str], ...]) -> bool:

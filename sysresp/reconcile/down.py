@@ -41,7 +41,7 @@ def plan_down(
     where = path(paths.state_dir, manifest.project)
     # If this is cut, a later apply must not take the stopped for stopped by the administrator.
     cut = manifest._replace(
-        pending=tuple(dict.fromkeys((*manifest.pending, *(job.unit for job in going.stops)))),
+        pending=tuple(dict.fromkeys((*manifest.pending, *going.owed(manifest.pending)))),
         unfinished=True,
     )
     steps: list[Step] = [WriteManifest(where, cut)]
@@ -54,10 +54,11 @@ def plan_down(
     steps += going.steps(paths.unit_dir)
     if not names:
         steps += [RemoveFile(where), RemoveDirectory(paths.state_dir)]
-    steps += [ResetFailed(name) for name in going.resets]
     loaded = {row.name for row in observed.units.values() if row.load_state != "not-found"}
     if (going.files and loaded) or (going.links and manifest.target in loaded):
         steps.append(DaemonReload())
+    # Last, since it is not undone: a unit that had failed would pass for stopped by the administrator.
+    steps += [ResetFailed(name) for name in going.resets]
     if names:
         left = manifest._replace(
             units=stay,

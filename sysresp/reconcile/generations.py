@@ -106,6 +106,18 @@ def dumps_history(entries: Iterable[Entry]) -> bytes:
     return f'{{"format": {FORMAT},\n"generations": [\n{lines}\n]}}\n'.encode()
 
 
+def write_history(files: Files, paths: Paths, project: str, entries: Sequence[Entry]) -> None:
+    """Write the history when all else was done; SysrespError if that cannot be."""
+    where = history_path(paths, project)
+    try:
+        files.write(where, dumps_history(entries), durable=True)
+    except OSError as error:
+        raise SysrespError(
+            f"cannot write {where}: {error.strerror}",
+            hint="all else was done; run the same command again when that is mended",
+        ) from error
+
+
 def with_entry(entries: Sequence[Entry], entry: Entry) -> tuple[Entry, ...]:
     """Return the history with this entry in the place of the one of its number, or at the end."""
     others = [one for one in entries if one.number != entry.number]

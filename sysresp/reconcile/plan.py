@@ -203,7 +203,7 @@ class _Files:
                 units=(*pending.units, *self.gone.units),
                 files=tuple(sorted({*pending.files, *self.gone.files})),
                 links=tuple(sorted({*pending.links, *self.gone.links})),
-                pending=(*pending.pending, *(job.unit for job in self.gone.stops)),
+                pending=(*pending.pending, *self.gone.owed(self.before.pending)),
                 unfinished=bool(file_steps or self.gone.files or reload),
                 runs=(*pending.runs, *still_run(self.observed.runs, self.verdicts)),
                 was=was(self.observed, (*self.written, *self.gone.files), self.disabled),
@@ -251,6 +251,12 @@ class _Files:
             if is_open and opens_anew(unit, self.desired, self.observed):
                 found[unit.name] = Verdict(Verb.RESTART, "the unit that it starts changed")
         self.cycled = cycled(self.desired, self.observed, found)
+        if found[self.desired.target].verb is Verb.START:
+            held = [n for n in self._pulled() if n in found and found[n].reason == STOPPED]
+            if held:  # it pulls in all of them
+                found[self.desired.target] = Verdict(
+                    Verb.KEEP, f"would start {min(held)}, which was stopped"
+                )
         for name in self.cycled:
             reason = found[name].reason or "restarts with its socket"
             found[name] = Verdict(Verb.RESTART, reason, halted=True)

@@ -32,6 +32,11 @@ class Removal:
     keeps: tuple[Change, ...] = ()
     awaited: tuple[Awaited, ...] = ()
 
+    def owed(self, pending: Collection[str]) -> tuple[str, ...]:
+        """Return what is to be started if this is cut and the next file wants it again."""
+        down = [unit.name for unit in self.units if unit.name in pending]
+        return tuple(dict.fromkeys((*(job.unit for job in self.stops), *self.resets, *down)))
+
     def steps(self, unit_dir: str) -> list[Step]:
         """Return the file steps that come after the stop jobs."""
         return [
