@@ -41,8 +41,13 @@ class RealFiles:
             descriptor = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except _ABSENT:
             return None
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read()
+        try:  # not a file object: 15 us more for each, and a status of 1,000 services reads 1,000
+            parts = []
+            while part := os.read(descriptor, 1 << 20):
+                parts.append(part)
+            return b"".join(parts)
+        finally:
+            os.close(descriptor)
 
     def write(self, path: str, content: bytes, mode: int = 0o644, *, durable: bool = False) -> None:
         self._whole.put(self._ready(path), content, mode, durable=durable)
