@@ -133,6 +133,13 @@ STORIES: dict[str, list[Step]] = {
         systemctl("stop", 29),
         down(24, "reload", 14),
     ],
+    "a restart that was owed to what went, and comes back": [
+        apply(db=Entry(config=2), many=MANY_2, web=WEB, cron=CRON),
+        mask(16),
+        apply("killed", 17, "refuse", many=Entry(instances=2, config=2)),
+        apply("killed", 9, db=Entry(oneshot=True)),
+        apply(many=Entry(instances=2, config=2)),
+    ],
     "a full disk at the end of a down": [UNDISTURBED, down(2, "full", 17)],
 }
 

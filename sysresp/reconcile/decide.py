@@ -139,14 +139,14 @@ def _changed(row: UnitState, old: str, new: str) -> Verdict:
 
 
 def still_run(runs: Mapping[str, str], verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
-    """Return "UNIT DIGEST" of what is run by units whose file comes back to it.
+    """Return "UNIT DIGEST" of what is run by units whose file comes back to it, or goes.
 
     Until it has, their restart is owed: another apply may want the file that is there now.
     """
     return tuple(
         f"{name} {text}"
         for name, text in runs.items()
-        if name in verdicts and verdicts[name].verb is not Verb.RESTART
+        if name not in verdicts or verdicts[name].verb is not Verb.RESTART
     )
 
 

@@ -204,6 +204,8 @@ class _Files:
                 files=tuple(sorted({*pending.files, *self.gone.files})),
                 links=tuple(sorted({*pending.links, *self.gone.links})),
                 pending=(*pending.pending, *self.gone.owed(self.before.pending)),
+                restarts=(*pending.restarts, *self.gone.among(self.before.restarts)),
+                reloads=(*pending.reloads, *self.gone.among(self.before.reloads)),
                 unfinished=bool(file_steps or self.gone.files or reload),
                 runs=(*pending.runs, *still_run(self.observed.runs, self.verdicts)),
                 was=was(self.observed, (*self.written, *self.gone.files), self.disabled),

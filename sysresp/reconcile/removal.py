@@ -32,10 +32,14 @@ class Removal:
     keeps: tuple[Change, ...] = ()
     awaited: tuple[Awaited, ...] = ()
 
-    def owed(self, pending: Collection[str]) -> tuple[str, ...]:
+    def owed(self, pending: Container[str]) -> tuple[str, ...]:
         """Return what is to be started if this is cut and the next file wants it again."""
-        down = [unit.name for unit in self.units if unit.name in pending]
-        return tuple(dict.fromkeys((*(job.unit for job in self.stops), *self.resets, *down)))
+        stops = (job.unit for job in self.stops)
+        return tuple(dict.fromkeys((*stops, *self.resets, *self.among(pending))))
+
+    def among(self, names: Container[str]) -> tuple[str, ...]:
+        """Return the units that go and are among these."""
+        return tuple(unit.name for unit in self.units if unit.name in names)
 
     def steps(self, unit_dir: str) -> list[Step]:
         """Return the file steps that come after the stop jobs."""
