@@ -90,7 +90,7 @@ class Story(RuleBasedStateMachine):
         self.foreign: dict[str, bytes | str] = {}  # files and links that are not ours
         self.stopped: set[str] = set()  # by the administrator, and not started since
         self.asked: set[bytes] = set()  # edits that were to be overwritten
-        self.unmasked: set[str] = set()  # what was masked once
+        self.once: set[str] = set()  # what was masked or stopped in an earlier life
         self.unlinked: set[str] = set()  # links that the administrator took away
 
     def check_restarts(self, before: Mapping[str, Was], seeds: Container[str]) -> None:
@@ -117,6 +117,7 @@ class Story(RuleBasedStateMachine):
                 assert needing, f"{name} was stopped and was started"
         self.stopped -= {name for name in self.stopped if self.is_up(name)}
         owned = {unit.name for unit in self.manifest().units if unit.start}  # else: "from now on" is new
+        self.once |= self.stopped - owned  # a rollback that brings it back may remember that
         self.stopped &= owned
 
     def check_report(self, report: Report) -> None:
@@ -166,9 +167,9 @@ class Story(RuleBasedStateMachine):
         for unit in wanted.units.values():
             if not unit.start or unit.name.endswith(".slice"):
                 continue
-            if unit.name == wanted.target and self.stopped:
+            if unit.name == wanted.target and (self.stopped or self.once):
                 continue  # it would start them
-            excused = {unit.name, unit.file} & (masked | self.unmasked | self.stopped | told)
+            excused = {unit.name, unit.file} & (masked | self.once | self.stopped | told)
             if not excused:
                 loaded = self.manager.loaded.get(unit.name, FakeUnit(unit.name))
                 text = wanted.files[unit.file].text

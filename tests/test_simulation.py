@@ -246,13 +246,14 @@ class World(Story):
                 self.note_stopped(before)
                 self.manager.files.files.pop(path, None)  # systemctl(1): mask refuses as long as it is there
                 self.put(path, "/dev/null")
+                self.manager.reload()  # so does systemctl mask
 
     @rule()
     def unmask(self) -> None:
         self.step()
         for path in [path for path, target in self.foreign.items() if target == "/dev/null"]:
             self.take(path)
-            self.unmasked.add(path.rpartition("/")[2])  # whether it is started then is a matter of taste
+            self.once.add(path.rpartition("/")[2])  # whether it is started then is a matter of taste
 
     @rule(pick=picks)
     def disable(self, pick: int) -> None:
