@@ -185,7 +185,7 @@ class Story(RuleBasedStateMachine):
             was = before.get(unit.name, NOTHING)
             if was.active and self.state(unit.name) == "inactive" and unit.start and unit.name not in owed:
                 self.stopped.add(unit.name)
-        self.stopped -= {name for name in self.stopped if self.is_up(name)}
+        self.stopped -= {name for name in self.stopped if self.state(name) != "inactive"}
 
     # Looking
 

@@ -127,6 +127,11 @@ STORIES: dict[str, list[Step]] = {
         rollback("killed", 10),
         rollback("reload", 60, "refuse"),
     ],
+    "what requires a unit that cannot start again": [
+        apply(db=Entry(config=2), many=MANY, web=WEB),
+        removed_by_hand(25),
+        apply("reload", 51, web=WEB),
+    ],
     "a unit that runs without its file": [UNDISTURBED, removed_by_hand(19), RELOAD],
     "a stopped unit and a down that was undone": [
         apply(web=WEB_2),

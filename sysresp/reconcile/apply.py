@@ -103,6 +103,7 @@ class _Run:
         )
         self._failed_undo: list[str] = []
         self._again: list[str] = []  # started again for the undo
+        self._down: list[str] = []  # could not be
         self._up: frozenset[str] = frozenset()  # what ran before the first stop
         self._touched = False  # a file was changed
         self._doing: Step | None = None
@@ -145,10 +146,11 @@ class _Run:
         """Undo the file steps, start again what was stopped; return whether all of it could be done."""
         self._failed_undo = self.host.files.undo()
         try:
-            fell = self._fell()
-            refused = self._jobs.start_again(fell)
-            self._again = [name for name in fell if name not in refused]
-            self._owe(refused)  # such as one whose file was removed by hand
+            self._again = self._fell()
+            self._jobs.start_again(self._again)
+            up = self._running(self._again) if self._again else frozenset()
+            self._down = [name for name in self._again if name not in up]
+            self._owe(self._down)  # such as one whose file was removed by hand
         except SysrespError:  # systemd is out of reach: the next apply is to start them
             self._owe(self._jobs.stopped)
             raise
@@ -205,8 +207,11 @@ class _Run:
             )
         if not self.put_back():
             return SysrespError(message, hint=self.not_put_back())
-        again = f"{', '.join(self._again)} started again, and " if self._again else ""
         hint = _FILE_HINTS.get(error.errno or 0, "")
+        if self._down:
+            names = ", ".join(self._down)
+            return SysrespError(f"{message}; {names} had to stop, and could not be started again", hint=hint)
+        again = f"{', '.join(self._again)} started again, and " if self._again else ""
         return SysrespError(f"{message}; {again}nothing was changed", hint=hint)
 
     def _confirmation(self) -> WriteManifest | None:

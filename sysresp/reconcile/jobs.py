@@ -127,18 +127,15 @@ class Jobs:
                 self._manager.units([step.unit])
         return self._manager.start_transient(step.unit, step.properties)
 
-    def start_again(self, units: Iterable[str]) -> list[str]:
-        """Start these, which were stopped, and wait for them; return those that systemd refuses to start."""
-        again, refused = [], []
+    def start_again(self, units: Iterable[str]) -> None:
+        """Start these, which were stopped, and wait for them."""
+        again = []
         for unit in units:
-            try:
+            with suppress(UnitProblem):
                 again.append(self._manager.start(unit))
-            except UnitProblem:
-                refused.append(unit)
         if again:
             self._manager.wait(again, self._left(), lambda _: None)
         self.stopped.clear()
-        return refused
 
     def _wait(self, jobs: list[int]) -> None:
         while jobs:
