@@ -47,6 +47,19 @@ def test_one_run(journalctl: Path) -> None:
     assert "USER_INVOCATION_ID=abc USER_UNIT=a.service" in (journalctl / "args").read_text()
 
 
+def test_what_came_when_its_process_had_gone_is_of_the_run_too(journalctl: Path) -> None:
+    said = [
+        {"MESSAGE": "of the run before", "_SYSTEMD_INVOCATION_ID": "x"},
+        {"MESSAGE": "late, of the run before"},
+        {"MESSAGE": "Starting", "INVOCATION_ID": "abc", "_SYSTEMD_INVOCATION_ID": "of the manager"},
+        {"MESSAGE": "no such option"},
+        {"MESSAGE": "of the next run", "_SYSTEMD_INVOCATION_ID": "y"},
+    ]
+    (journalctl / "out").write_text("".join(json.dumps(one) + "\n" for one in said))
+    assert RealJournal().tail("a.service", 3, "abc") == ["Starting", "no such option"]
+    assert RealJournal().tail("a.service", 1, "abc") == ["no such option"]
+
+
 def test_a_run_that_said_nothing_falls_back_to_the_unit(journalctl: Path) -> None:
     (journalctl / "out").write_text("")
     assert RealJournal(user=True).tail("a.service", 3, "abc") == []

@@ -12,6 +12,7 @@ from typing import Any
 
 _LIMIT_SEC = 5  # a journal on a slow disk is not worth a longer wait
 _LONGEST = 2000  # characters of one message
+_RUNS = ("INVOCATION_ID", "USER_INVOCATION_ID", "_SYSTEMD_INVOCATION_ID")  # about which, then from which
 
 
 class RealJournal:
@@ -25,36 +26,49 @@ class RealJournal:
             return []
         if os.geteuid() == 0:  # what was printed a moment ago may still be on its way; 10 ms
             _journalctl(["--sync"])
-        if invocation_id:
-            found = self._read(lines, _of_run(unit, invocation_id, user=self._user))
-            if found:
-                return found
-        return self._read(lines, ["--user-unit" if self._user else "--unit", unit])
+        if invocation_id and (found := self._of_run(unit, lines, invocation_id)):
+            return found
+        return [text for text, _ in self._read(lines, ["--user-unit" if self._user else "--unit", unit])]
 
-    def _read(self, lines: int, match: list[str]) -> list[str]:
+    def _of_run(self, unit: str, lines: int, run: str) -> list[str]:
+        """Return what one run printed, and what its manager said about that run.
+
+        What a process printed just before it ended may come to journald after it has gone: then journald
+        knows the unit, by the stream, but not the run. It is of this run if it stands after its beginning.
+        """
+        found = self._read(4 * lines, _match(unit, run, user=self._user))
+        own = [number for number, (_, of) in enumerate(found) if of == run]
+        return [text for text, of in found[own[0] :] if of in ("", run)][-lines:] if own else []
+
+    def _read(self, lines: int, match: list[str]) -> list[tuple[str, str]]:
+        """Return the last messages, and the run that each is about or from, "" if it names none."""
         import json  # noqa: PLC0415 - only a failure, or `logs`, pays for it
 
         found = []
-        options = ["--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE", f"--lines={lines}"]
+        fields = f"--output-fields=MESSAGE,{','.join(_RUNS)}"
+        options = ["--quiet", "--no-pager", "--output=json", fields, f"--lines={lines}"]
         for line in _journalctl([*options, *match]).splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:
                 continue
             if isinstance(entry, dict) and (text := _message(entry.get("MESSAGE"))):
-                found.append(text)
+                found.append((text, next((str(entry[name]) for name in _RUNS if name in entry), "")))
         return found
 
 
-def _of_run(unit: str, invocation_id: str, *, user: bool) -> list[str]:
-    """Match what one run printed, and what its manager said about that run (systemd.journal-fields(7)).
+def _match(unit: str, run: str, *, user: bool) -> list[str]:
+    """Match what one run printed, what its manager said about it, and all else of the unit's processes.
 
-    The second half names the sender's identity: any process may put an INVOCATION_ID= into its own messages.
+    See systemd.journal-fields(7). What the manager said is told by the sender's identity: any process may
+    put an INVOCATION_ID= into its own messages.
     """
-    said = [f"_UID={os.getuid()}", f"USER_INVOCATION_ID={invocation_id}", f"USER_UNIT={unit}"]
+    said = [f"_UID={os.getuid()}", f"USER_INVOCATION_ID={run}", f"USER_UNIT={unit}"]
+    loose = [f"_UID={os.getuid()}", f"_SYSTEMD_USER_UNIT={unit}"]
     if not user:
-        said = ["_PID=1", f"INVOCATION_ID={invocation_id}", f"UNIT={unit}"]
-    return [f"_SYSTEMD_INVOCATION_ID={invocation_id}", "+", *said]
+        said = ["_PID=1", f"INVOCATION_ID={run}", f"UNIT={unit}"]
+        loose = [f"_SYSTEMD_UNIT={unit}"]
+    return [f"_SYSTEMD_INVOCATION_ID={run}", "+", *said, "+", *loose]
 
 
 def _journalctl(arguments: list[str]) -> bytes:
