@@ -1,8 +1,9 @@
 """Everything that sysresp can do to a host, in one short list.
 
-Protocols: `Manager` (a systemd service manager), `Files` (the file system), `Journal`, `Processes` and
-`Clock`. The real ones live in `sysresp.systemd`, the fakes in tests/fakes.py; tests/test_contract.py runs
-one suite on both. Nothing else in sysresp touches systemd, writes a file of the host or waits.
+Protocols: `Manager` (a systemd service manager), `Signals` (what it announces), `Records` (what it said
+while nobody listened), `Files` (the file system), `Journal`, `Processes` and `Clock`. The real ones live in
+`sysresp.systemd`, the fakes in tests/fakes.py; tests/test_contract.py runs one suite on both.
+Nothing else in sysresp touches systemd, writes a file of the host or waits.
 
 Errors: every method may raise `sysresp.errors.SysrespError` (with Exit.DENIED or Exit.UNREACHABLE where
 that is the cause); OSError of the file system is passed on as it is: callers want errno and file name.
@@ -86,6 +87,15 @@ class Manager(Protocol):
 
     def start_transient(self, unit: str, properties: Sequence[tuple[str, str, object]]) -> int:
         """Start a transient unit; properties are (name, D-Bus signature, value)."""
+
+    def try_restart(self, unit: str) -> int:
+        """Restart it if it is up or waits for its restart, else do nothing.
+
+        Below systemd 252 nothing is done for one that waits, either.
+        """
+
+    def kill(self, unit: str, signal: int) -> None:
+        """Send the signal to every process of the unit (KillUnit, who=all)."""
 
     def reset_failed(self, unit: str) -> None:
         """Forget the failed state and the start counters; a unit that is not loaded is no error."""
@@ -214,6 +224,98 @@ class Clock(Protocol):
 
     def sleep(self, seconds: float) -> None:
         """Let that much time pass."""
+
+
+class Seen(NamedTuple):
+    """What systemd said of one unit, as a rule a .service, at one moment.
+
+    PID 1 sends each change as two signals, org.freedesktop.systemd1.Service first and .Unit after it; only
+    the pair is whole. Times are as in the properties, in seconds; 0: never.
+    """
+
+    unit: str
+    active: str = "inactive"  # ActiveState
+    sub: str = "dead"  # SubState
+    invocation: str = ""  # InvocationID, 32 hexadecimal digits; that of the last run while it is down
+    result: str = "success"  # Result
+    job: int = 0  # number of its job in the queue, 0: none
+    n_restarts: int = 0  # NRestarts
+    main_pid: int = 0
+    exec_code: int = 0  # ExecMainCode: 1 exited, 2 killed, 3 dumped core; 0: it has not ended
+    exec_status: int = 0  # exit status, or number of the signal
+    started: float = 0.0  # ExecMainStartTimestampMonotonic
+    ended: float = 0.0  # ExecMainExitTimestampMonotonic
+    ended_at: float = 0.0  # ExecMainExitTimestamp, since the epoch
+    changed: float = 0.0  # StateChangeTimestampMonotonic: ActiveState or SubState became what they are
+    load: str = "loaded"  # LoadState; only in a read, a signal leaves it at "loaded"
+
+
+class Gone(NamedTuple):
+    """PID 1 unloaded the unit: it is down, and what it knew of it is forgotten (UnitRemoved).
+
+    Not told for the units that a daemon-reload takes down and up again.
+    """
+
+    unit: str
+
+
+class Lost(NamedTuple):
+    """Signals may be missing from here on: look at everything again."""
+
+    why: str  # "disconnected", "systemd re-executed itself", "overflow"
+
+
+Signal = Seen | JobRemoved | Gone | Lost
+
+
+class Signals(Protocol):
+    """What PID 1 announces about some units, on a connection of its own."""
+
+    def open(self) -> int:
+        """Connect, ask for the signals, and return the descriptor to poll; SysrespError if nobody answers.
+
+        From then on nothing is missed: read the state of all units after this, not before.
+        """
+
+    def watch(self, units: Iterable[str]) -> None:
+        """Report these units, and no others; for one that is no .service, only what all units have."""
+
+    def drain(self) -> list[Signal]:
+        """Return all that has come, in order; never waits.
+
+        Forged messages (a sender other than systemd) are counted and left out. After a `Lost` of
+        "disconnected" the descriptor is dead: `close`, then `open` again.
+        """
+
+    def close(self) -> None:
+        """Close the connection; no error if there is none."""
+
+
+class Record(NamedTuple):
+    """One message of the service manager about one unit, from the journal (systemd's sd-messages.h)."""
+
+    kind: str  # started | start-failed | exited | failed | finished | stopped | restart | oom
+    unit: str
+    invocation: str  # "" where systemd does not tell it (a start job that failed)
+    at: float  # seconds since the epoch
+    monotonic: float  # CLOCK_MONOTONIC, of the boot that it is from
+    boot: str  # 32 hexadecimal digits
+    result: str = ""  # failed: UNIT_RESULT; started, start-failed: JOB_RESULT
+    job_type: str = ""  # start-failed, stopped: JOB_TYPE
+    exec_code: int = 0  # exited: as in `Seen`
+    exec_status: int = 0
+    n_restarts: int = 0  # restart: N_RESTARTS
+
+
+class Records(Protocol):
+    """The journal by cursor: what the service manager said while nobody listened."""
+
+    def since(self, cursor: str, units: Iterable[str]) -> tuple[list[Record], str, bool]:
+        """Return the records of these units after the cursor, the new cursor, and whether that is all.
+
+        With "" no record is returned: the cursor is that of the end. Not all: the journal was vacuumed or
+        rotated past the cursor, or cannot be read at all (the cursor is then the one that was given).
+        """
 
 
 class Paths(NamedTuple):

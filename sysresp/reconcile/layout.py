@@ -59,6 +59,17 @@ def state_dirs(scope: Scope | str, env: Mapping[str, str]) -> tuple[str, str]:
     return f"{state}/sysresp", f"{_runtime(env)}/sysresp"
 
 
+def controller_dirs(scope: Scope | str, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Return where the controller's StateDirectory= may be: a tree of its own, which its user may write.
+
+    In a user's manager that is below XDG_STATE_HOME since systemd 254, below XDG_CONFIG_HOME before.
+    """
+    if scope == "system":
+        return ("/var/lib/sysresp-controller",)
+    state = env.get("XDG_STATE_HOME") or f"{_home(env)}/.local/state"
+    return f"{state}/sysresp-controller", f"{_config(env)}/sysresp-controller"
+
+
 _SYSTEM_DIRS = {
     "persistent": "/etc/systemd/system",
     "runtime": "/run/systemd/system",

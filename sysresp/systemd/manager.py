@@ -163,6 +163,20 @@ class SystemManager:
     def reload_unit(self, unit: str) -> int:
         return self._job("ReloadUnit", unit)
 
+    def try_restart(self, unit: str) -> int:
+        return self._job("TryRestartUnit", unit)
+
+    def kill(self, unit: str, signal: int) -> None:
+        try:
+            self._bus.call(MANAGER, "KillUnit", "ssi", unit, "all", signal)
+        except CallError as error:
+            raise _problem(unit, error) from None
+        except (Disconnected, Interrupted):
+            self.close()
+            raise UnitProblem(
+                unit, "Interrupted", "the call was cut short, so its effect is unknown"
+            ) from None
+
     def start_transient(self, unit: str, properties: Sequence[tuple[str, str, object]]) -> int:
         pairs = [(name, (signature, value)) for name, signature, value in properties]
         return self._job("StartTransientUnit", unit, "ssa(sv)a(sa(sv))", "fail", pairs, [])

@@ -1,0 +1,131 @@
+"""How one unit is to be kept alive: its Restart= policy and what only the controller can do about it.
+
+Owns the values that travel from services.toml through the manifest to the controller, the curve of the
+restart delays, and the reading of systemd.service(5)'s table of which exits Restart= follows. Pure, and
+cheap to import: plain tuples, because the controller and `sysresp status` pay for every import. Rule: a
+field is stored only where it differs from its default, and an unknown field is left aside, so that
+manifests stay small and an older controller can read a newer one's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Probe(NamedTuple):
+    """A health probe: `health` of services.toml, for one unit, `{instance}` filled in."""
+
+    by: str = "tcp"  # http | tcp | unix | exec
+    target: str = ""  # URL, HOST:PORT or path; "" for exec
+    argv: tuple[str, ...] = ()  # for exec
+    interval_sec: float = 10.0  # from the end of one probe to the begin of the next
+    timeout_sec: float = 2.0  # of one probe
+    failures: int = 3  # so many in a row make the service unhealthy
+    successes: int = 1  # ... healthy again
+    grace_sec: float = 30.0  # failures do not count so long after a start; ends at the first success
+    action: str = "restart"  # restart | stop | none: what follows when it turns unhealthy
+    restarts: int = 5  # probe-driven restarts within `within_sec`; one more would be: it is left as it is
+    within_sec: float = 3600.0
+
+
+class Supervision(NamedTuple):
+    """What happens when the unit ends."""
+
+    when: str = "on-failure"  # Restart=
+    delay_sec: float = 1.0  # this unit's own share of the jitter is in it
+    max_delay_sec: float = 0.0  # 0: the delay does not grow
+    steps: int = 5
+    is_native: bool = True  # systemd itself lets the delay grow (254); else the controller shortens the wait
+    attempts: int = 0  # StartLimitBurst=; 0: systemd never gives up
+    within_sec: float = 600.0  # StartLimitIntervalSec=
+    success_exit: tuple[str, ...] = ()
+    prevent_exit: tuple[str, ...] = ()
+    force_exit: tuple[str, ...] = ()
+    cooldown_sec: float = 0.0  # after systemd gave up, or `failures` were exceeded: start again; 0: never
+    cooldowns: int = 0  # so many in a row, then it is given up; 0: for ever
+    reset_after_sec: float = 0.0  # after a run of this length everything is counted anew; 0: never
+    failures: int = 0  # more failures than this in `per_sec`, by the ledger, and the unit is stopped; 0: any
+    per_sec: float = 3600.0
+    probe: Probe | None = None
+
+
+DEFAULT = Supervision()
+
+
+class Settings(NamedTuple):
+    """`[controller]` of services.toml."""
+
+    starts_per_second: float = 5.0  # that the controller itself asks for, over all units
+    max_age_sec: float = 0.0  # it restarts itself through systemd after so long; 0: never
+    max_memory: int = 0  # ... above so many bytes (RSS); 0: never
+    keep_sec: float = 90 * 86400.0  # exits older than this leave the ledger
+    keep_bytes: int = 256 << 20  # a ledger larger than this loses its oldest rows
+
+
+def dumps(supervision: Supervision) -> dict[str, Any]:
+    """Return the fields that differ from the default, as values of JSON."""
+    fields = _differing(supervision, DEFAULT)
+    if supervision.probe is not None:
+        fields["probe"] = _differing(supervision.probe, Probe())
+    return fields
+
+
+def loads(fields: dict[str, Any]) -> Supervision:
+    """Return the supervision of which `dumps` made this; TypeError or ValueError if it is none."""
+    probe = fields.get("probe")
+    known = _known(fields, DEFAULT)
+    if probe is not None:
+        known["probe"] = Probe(**_known(probe, Probe()))
+    return Supervision(**known)
+
+
+def dumps_settings(settings: Settings) -> dict[str, Any]:
+    """Return the fields that differ from the default."""
+    return _differing(settings, Settings())
+
+
+def loads_settings(fields: dict[str, Any]) -> Settings:
+    """Return the settings of which `dumps_settings` made this; TypeError or ValueError if they are none."""
+    return Settings(**_known(fields, Settings()))
+
+
+def _differing(value: Any, default: Any) -> dict[str, Any]:
+    return {
+        name: have
+        for name, have, usual in zip(value._fields, value, default, strict=True)
+        if have != usual and name != "probe"
+    }
+
+
+def _known(fields: Any, default: Any) -> dict[str, Any]:
+    """Return the fields that this version knows, each of the type of its default."""
+    if not isinstance(fields, dict):
+        raise TypeError(f"{fields!r:.40} is no table")
+    known: dict[str, Any] = {}
+    for name, usual in default._asdict().items():
+        if name == "probe" or name not in fields:
+            continue
+        value = fields[name]
+        if isinstance(usual, tuple):
+            known[name] = tuple(str(item) for item in value)
+        elif isinstance(usual, float) and isinstance(value, (int, float)):
+            known[name] = float(value)
+        elif isinstance(value, type(usual)):
+            known[name] = value
+        else:
+            raise TypeError(f"{name} cannot be {value!r:.40}")
+    return known
+
+
+def delay(supervision: Supervision, restarts: int) -> float:
+    """Return the pause before restart number `restarts` (from 1) since counting began, in seconds.
+
+    The curve is systemd's own, which native backoff follows: from `delay_sec` to `max_delay_sec` in `steps`
+    equal factors (service_restart_usec_next in systemd's src/core/service.c, since 254).
+    """
+    base, longest = supervision.delay_sec, supervision.max_delay_sec
+    if longest <= base or base <= 0 or restarts <= 1:
+        return base
+    if restarts > supervision.steps:
+        return longest
+    return float(base * (longest / base) ** ((restarts - 1) / supervision.steps))
