@@ -7,7 +7,8 @@ systemd for nothing: calls go over another connection. The rules, each of which 
 - A change is told twice, as org.freedesktop.systemd1.Service and then .Unit, each with all its properties
   (bus_unit_send_change_signal in src/core/dbus-unit.c). Only the pair is whole; it is decoded when its
   second half is there, and told only if it says something new.
-- A daemon-reload takes every unit down and up again. What is not up again at its end is gone.
+- A daemon-reload unloads every unit and loads it again, and so does a daemon-reexec. A unit is gone if it
+  was down before, and is not there again at the end of the reload.
 - A new owner of the name means that changes were missed, and that we must subscribe again before anybody
   reads the state: `Lost` is told when systemd has confirmed that.
 """
@@ -252,6 +253,7 @@ class SystemSignals:
         elif kind is _Kind.OWNER:
             self._owner = _strings(message)[2]
             self._routes.clear()
+            self._forget()
             if self._owner:  # it has gone, and come again: what it told meanwhile was told to nobody
                 self._is_renewing = True
                 self._call("Subscribe")
@@ -271,7 +273,9 @@ class SystemSignals:
                 self._signals.append(new)
 
     def _unit_removed(self, unit: str) -> None:
-        if unit not in self._units:
+        # What is up is not unloaded: then systemd 252 is about to re-execute itself, and says nothing else.
+        told = self._told.get(unit)
+        if told is None or told.active != "inactive":
             return
         if self._is_reloading:
             self._removed[unit] = None
