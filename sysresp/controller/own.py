@@ -91,6 +91,6 @@ def packaged() -> dict[str, str]:
 
 
 def _of_the_package(text: str) -> str:
-    body = text.removeprefix(HEADER).partition(f"\n[{OWNER_SECTION}]\n")[0].rstrip("\n")
+    body = text.removeprefix(f"{HEADER}\n").partition(f"\n[{OWNER_SECTION}]\n")[0].rstrip("\n")
     left_out = {"PartOf=", "# As written in services.toml"}
     return "\n".join([_PACKAGE_HEADER, *(x for x in body.splitlines() if x not in left_out), ""])
