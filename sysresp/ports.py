@@ -283,8 +283,9 @@ class Signals(Protocol):
     def drain(self) -> list[Signal]:
         """Return what has come, in order; never waits.
 
-        Call it when the descriptor is readable. After some 10 ms of work it leaves the rest for the next call:
-        the descriptor is still readable then. A `Seen` that says nothing new is left out. Forged messages (a sender other than systemd) are counted and left out. After a `Lost` of
+        Call it when the descriptor is readable. After some 10 ms of work it leaves the rest for the next
+        call: the descriptor is still readable then. A `Seen` that says nothing new is left out. Forged messages (a
+        sender other than systemd) are counted and left out. After a `Lost` of
         "disconnected" the descriptor is dead: `close`, then `open` again.
         """
 

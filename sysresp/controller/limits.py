@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from sysresp.controller.draft import Draft
 from sysresp.controller.events import Fate, Note, ResetFailed, Start, Stop, UnitMemory, Wait
-from sysresp.units.supervision import Supervision, delay
+from sysresp.units.supervision import Supervision, delay, rest
 
 LONGEST_PAUSE = 300.0
 
@@ -62,22 +62,18 @@ def start(draft: Draft, unit: str, known: UnitMemory, why: str) -> UnitMemory:
 def backoff(known: UnitMemory, supervision: Supervision, since: float) -> UnitMemory:
     """Return the memory of a unit that systemd waits with since this instant: wake_at where we end that."""
     wanted = delay(supervision, known.failures)
-    is_ours = not supervision.is_native and wanted < systemd_waits(supervision, known)
-    wake_at = since + wanted if is_ours and known.our_job != "Shorten" else 0.0
-    return known._replace(wait=Wait.BACKOFF, wake_at=wake_at, tries=0)
+    is_ours = wanted < systemd_waits(supervision, known) and known.our_job != "Shorten"
+    return known._replace(wait=Wait.BACKOFF, wake_at=since + wanted if is_ours else 0.0, tries=0)
 
 
 def systemd_waits(supervision: Supervision, known: UnitMemory) -> float:
-    """Return how long systemd itself waits before it restarts the unit."""
-    if supervision.max_delay_sec <= 0:
-        return supervision.delay_sec
-    return delay(supervision, known.n_restarts + 1) if supervision.is_native else supervision.max_delay_sec
+    """Return how long systemd itself waits before it restarts the unit: it counts restarts, not failures."""
+    return rest(supervision, known.n_restarts + 1)
 
 
 def restart_due(known: UnitMemory, supervision: Supervision, since: float) -> float:
     """Return when a unit that systemd waits with since this instant is started again."""
-    waits = systemd_waits(supervision, known)
-    return since + (waits if supervision.is_native else min(waits, delay(supervision, known.failures)))
+    return since + min(systemd_waits(supervision, known), delay(supervision, known.failures))
 
 
 # Cooldown, and the limit over the ledger
