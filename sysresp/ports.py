@@ -284,8 +284,8 @@ class Signals(Protocol):
         """Return what has come, in order; never waits.
 
         Call it when the descriptor is readable. After some 10 ms of work it leaves the rest for the next
-        call: the descriptor is still readable then. A `Seen` that says nothing new is left out. Forged messages (a
-        sender other than systemd) are counted and left out. After a `Lost` of
+        call: the descriptor is still readable then. A `Seen` that says nothing new is left out, and so are
+        forged messages (from a sender other than systemd), which are counted. After a `Lost` of
         "disconnected" the descriptor is dead: `close`, then `open` again.
         """
 
