@@ -139,7 +139,10 @@ assert number > 10, number
 assert check(path) == number - 1
 filler.unlink()
 for more in range(number, number + 20):
-    ledger.commit(**batch(more))
+    try:
+        ledger.commit(**batch(more))
+    except LedgerTrouble:  # the log had grown to all there was again; closed, it is empty
+        ledger.commit(**batch(more))
 assert check(path) == number + 19
 ledger.close()
 assert check(path) == number + 19
