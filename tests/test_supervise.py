@@ -15,7 +15,7 @@ from sysresp.spec.quantities import span as seconds
 from sysresp.units import supervision
 from sysresp.units.render import render
 from sysresp.units.sheet import span
-from sysresp.units.supervise import of_text
+from sysresp.units.supervise import least_sec, of_text
 from sysresp.units.supervision import DEFAULT, Probe, Settings, Supervision, delay, needs_controller, rest
 from tests.rendered import only, service, spec
 from tests.strategies import specs
@@ -232,6 +232,13 @@ class TestCurve:
         curve = Supervision(delay_sec=base, max_delay_sec=longest, steps=steps)
         assert delay(curve, n) <= delay(curve, n + 1) * (1 + 1e-9)
         assert base * (1 - 1e-9) <= delay(curve, n) <= max(base, longest) * (1 + 1e-9)
+
+    @given(st.integers(1, 40), st.integers(1, 20), st.floats(0.1, 10), st.floats(0.1, 100))
+    def test_the_time_of_all_attempts(self, attempts: int, steps: int, base: float, longest: float) -> None:
+        restart = Restart(delay_sec=base, max_delay_sec=longest, steps=steps, attempts=attempts)
+        curve = Supervision(delay_sec=base, max_delay_sec=longest, steps=steps)
+        whole = sum(delay(curve, n) for n in range(1, attempts + 1))
+        assert least_sec(restart) == pytest.approx(whole)
 
     @pytest.mark.parametrize("sec", [0.2, 1, 90, 3600])
     def test_the_unit_says_it(self, sec: float) -> None:
