@@ -6,16 +6,20 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sysresp.model import Mode, Scope
+from sysresp.model import Mode, Scope, Spec
 from sysresp.reconcile import generations
 from sysresp.reconcile.converge import prepare, take_down
-from sysresp.reconcile.final import manifest_of
+from sysresp.reconcile.final import is_told, manifest_of
 from sysresp.reconcile.manifest import Manifest, dumps, load, loads
 from sysresp.reconcile.steps import Verb, WriteManifest
 from sysresp.units.desired import Desired
+from sysresp.units.render import render
 from sysresp.units.supervision import Probe, Settings, Supervision
 from tests.plan_scenes import MANIFEST, Entry, desired_of, plan_for
+from tests.strategies import specs
 from tests.test_converge import WHO, Once, Shop
 
 WEB = "shop-web.service"
@@ -23,9 +27,9 @@ TWO = {"db": Entry(), "web": Entry()}
 COOL = Supervision(cooldown_sec=900.0, probe=Probe(target="127.0.0.1:80"), success_exit=("3",))
 
 
-def supervised(one: Supervision | None = COOL, unit: str = WEB, **settings: float) -> Desired:
+def supervised(one: Supervision | None = COOL, unit: str = WEB, **told_of_itself: float) -> Desired:
     told = {unit: one} if one is not None else {}
-    return replace(desired_of(TWO), supervision=told, settings=Settings(**settings))  # type: ignore[arg-type]
+    return replace(desired_of(TWO), supervision=told, settings=Settings(**told_of_itself))  # type: ignore[arg-type]
 
 
 def manifest(shop: Shop) -> Manifest:
@@ -184,6 +188,16 @@ class TestOlder:
         assert manifest(shop).supervision == {}
 
 
-def test_it_is_read_back() -> None:
-    made = manifest_of(supervised(max_age_sec=60.0), Scope.SYSTEM, Mode.PERSISTENT, ())
+@settings(max_examples=40, deadline=None)
+@given(specs(), st.sampled_from((252, 257)))
+def test_it_is_read_back(what: Spec, version: int) -> None:
+    """From the manifest and from the record of a generation, whatever the file says."""
+    desired = render(what, version=version).desired
+    made = manifest_of(desired, Scope.SYSTEM, Mode.PERSISTENT, ())
     assert loads(dumps(made), "x") == made
+    record = generations.Generation(number=1, desired=desired)
+    read = generations.loads(json.loads(generations.dumps(record)))
+    assert read.desired.supervision == desired.supervision
+    assert read.desired.settings == desired.settings
+    assert is_told(made, read.desired)
+    assert is_told(loads(dumps(made), "x"), desired)
