@@ -76,6 +76,7 @@ class Ledger:
         self._steps = steps
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # device and inode of what the caller's memory comes from
+        self._is_made = False  # by the last `_connect`: an inode's number is used again at once
         self._aside = ""  # where a damaged file went, until that is told in the new one
 
     def open(self) -> Stored:
@@ -96,9 +97,7 @@ class Ledger:
 
     def _open(self) -> Stored:
         with _Guard(self):
-            db = self._connect()
-            self._file = _identity(self._path)
-            found, unreadable = tables.stored(db)
+            found, unreadable = tables.stored(self._connect())
         if unreadable:
             names = ", ".join(unreadable)
             self.commit(notes=[Note("ledger", text=f"the memory of {names} was damaged, and is begun anew")])
@@ -112,12 +111,14 @@ class Ledger:
         meta: Mapping[str, str] = {},
         cursor: str | None = None,
         when: float = 0.0,
+        late: Sequence[Exit] = (),
     ) -> None:
         """Write all of this, or raise LedgerTrouble and write nothing; to repeat it changes nothing.
 
         A row that is there keeps the details that it has, and takes those that it lacked and the newer fate
-        (with `retry_at` and `because`), if that is known. A note with a key is written once. None forgets
-        the memory of a unit. `when` is now, in seconds since the epoch; 0: the clock is asked.
+        (with `retry_at` and `because`), if that is known; one of `late` never changes a fate that is known.
+        A note with a key is written once. None forgets the memory of a unit. `when` is now, in seconds since
+        the epoch; 0: the clock is asked.
         """
         now = when or time.time()
         gone = [(tables.text(name),) for name, memory in units.items() if memory is None]
@@ -128,6 +129,7 @@ class Ledger:
 
         def write(db: sqlite3.Connection) -> None:
             for statement, values in (
+                (tables.PUT_LATE, [tables.of_exit(row, now) for row in late]),
                 (tables.PUT_EXIT, [tables.of_exit(row, now) for row in rows]),
                 (tables.PUT_NOTE, [tables.of_note(note, now) for note in notes]),
                 (tables.PUT_MEMORY, kept),
@@ -207,9 +209,11 @@ class Ledger:
         """Return the connection to the file that the caller knows; LedgerTrouble if another is there now."""
         if self._db is not None and _identity(self._path) != self._file:
             self.close()  # moved away under us: SQLite would go on writing to what nobody sees
-        db = self._db or self._connect()
-        known, self._file = self._file, _identity(self._path)
-        if known not in {None, self._file}:
+        if self._db is not None:
+            return self._db
+        known = self._file
+        db = self._connect()
+        if known is not None and (self._is_made or known != self._file):
             raise _Another(f"{self._path} is not the file that it was")
         return db
 
@@ -229,7 +233,8 @@ class Ledger:
         for setting in _SETTINGS:
             db.execute(setting).fetchall()
         self._check(db)
-        self._migrate(db)
+        self._is_made = self._migrate(db) == 0
+        self._file = _identity(self._path)
         if self._aside:
             note = Note(
                 "ledger", text=f"the ledger was damaged and begun anew; the old one is {self._aside}"
@@ -254,7 +259,8 @@ class Ledger:
         if found != [("ok",)]:
             raise _Damaged(str(found[0][0]) if found else "")
 
-    def _migrate(self, db: sqlite3.Connection) -> None:
+    def _migrate(self, db: sqlite3.Connection) -> int:
+        """Bring the schema to what this version knows, and return which version it was; 0: an empty file."""
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version > len(self._steps):
             raise LedgerNewer(
@@ -270,6 +276,7 @@ class Ledger:
             raise sqlite3.OperationalError("its file system takes no write-ahead log")
         for number, step in enumerate(self._steps[version:], start=version + 1):
             db.executescript(f"BEGIN IMMEDIATE; {step}; PRAGMA user_version = {number}; COMMIT")
+        return version
 
     def _read_only(self) -> Stored:
         """Return what can be read where nothing can be written."""
@@ -277,8 +284,8 @@ class Ledger:
 
         try:
             with Reader(self._path) as reader:
-                self._file = _identity(self._path)
-                return reader.stored()
+                found, self._file = reader.stored(), _identity(self._path)
+                return found
         except (LedgerTrouble, OSError):
             return Stored({}, {}, "")
 

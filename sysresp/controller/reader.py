@@ -3,8 +3,9 @@
 Owns the opening of a file that belongs to somebody else, and the questions that the command line asks of it.
 Never writes a row. Two things make the opening long:
 
-- A database in WAL mode wants a shared index beside it (`-shm`). Who may not make one reads the file as
-  immutable, which is right when no log is beside it: the controller is stopped then.
+- A database in WAL mode wants a log and a shared index beside it, and a reader would make them, or fail
+  because it may not. Where no log is, the controller is stopped, and the file is read as immutable: it is
+  left as it was. If there is one and its index cannot be used, what was moved from the log is all there is.
 - The directory belongs to the controller's unprivileged user, who may plant links in it. Root therefore
   reads with that user's rights (`_as_owner`): a link leads nowhere that its maker could not go himself, and
   no file of root's appears there.
@@ -107,7 +108,12 @@ class Reader:
     def stored(self) -> Stored:
         """Return everything that the controller remembers."""
         with _as_owner(self._directory), _translated(self._path):
-            return tables.stored(self._connected())[0]
+            db = self._connected()
+            db.execute("BEGIN")  # both tables as they were at one moment
+            try:
+                return tables.stored(db)[0]
+            finally:
+                db.execute("ROLLBACK")
 
     def errors(self, limit: int = 1) -> list[Error]:
         """Return the errors that ended the controller, the newest first."""
@@ -159,9 +165,10 @@ class Reader:
         return self._db
 
     def _connect(self) -> sqlite3.Connection:
-        """Open the file, by its log if that is possible, else as it is."""
-        for how in ("mode=ro", "mode=ro&immutable=1"):
-            self._is_frozen = "immutable" in how
+        """Open the file, with its log if there is one and that is possible, else as it is."""
+        ways = ("mode=ro", "mode=ro&immutable=1")
+        for how in ways if os.path.lexists(f"{self._path}-wal") else ways[1:]:
+            self._is_frozen = how is ways[-1]
             uri = f"file:{_escaped(self._path)}?{how}"
             db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SEC, isolation_level=None)
             try:
