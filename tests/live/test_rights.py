@@ -259,7 +259,8 @@ def test_what_it_leaves_in_its_directory_leads_root_nowhere(guarded: Box) -> Non
         for name in names:
             script = f"rm -rf {STATE}/*; {trick.replace('@', f'{STATE}/{name}')}"
             guarded.run(["sh", "-c", script], user=ACCOUNT, check=True)
-            for words in (["controller", "status", "--json"], ["status"]):
+            both = name in names[:2]
+            for words in (["controller", "status", "--json"], ["status"])[: 1 + both]:
                 done = guarded.sysresp(*words, timeout=20)
                 assert done.returncode in {0, 3}, (trick, name, done.stderr)
                 assert "secret" not in done.stdout + done.stderr
