@@ -204,12 +204,12 @@ def to_memory(fields: str) -> UnitMemory:
 
 def _remembered(name: str, value: Any) -> Any:
     usual = getattr(_FRESH, name)
-    if name == "wait":
-        return Wait(value)
+    if name in _WORDS:
+        return _WORDS[name](value)
     if name == "is_healthy" and (value is None or isinstance(value, bool)):
         return value
     if isinstance(usual, tuple) and isinstance(value, list):
-        kind: Any = str if name == "on" else float
+        kind: Any = str if name in _NAMES else float
         return tuple(kind(item) for item in value)
     if isinstance(usual, float) and isinstance(value, (int, float)):
         return float(value)
@@ -226,6 +226,8 @@ def _typed(value: Any, usual: Any) -> Any:
 
 
 _FRESH = UnitMemory()
+_WORDS: Mapping[str, Any] = {"wait": Wait, "fate": Fate}
+_NAMES = frozenset(("on", "named"))  # the tuples of text; the others are of times
 _EXIT: Mapping[str, Any] = Exit(unit="", invocation="")._asdict()
 _FATES = {fate.value: fate for fate in Fate}
 
