@@ -143,7 +143,7 @@ def run_of(
     """Return the end of a run that another one followed; `by_us`: the controller had asked for its stop."""
     code = status = 0
     result, at, ended, began = "", 0.0, 0.0, 0.0
-    is_restarted = is_stopped = False
+    is_restarted, stopped_by = False, ""
     for record in records:
         match record.kind:
             case "started":
@@ -161,7 +161,7 @@ def run_of(
                 is_restarted = True
                 continue
             case "stopped":
-                is_stopped = True
+                stopped_by = record.job_type
             case _:
                 continue
         if not at or record.kind in ("exited", "failed", "finished"):
@@ -170,10 +170,11 @@ def run_of(
         result = result_of(supervision, code, status)
     is_failure = result not in ("", "success")
     expected = restarts_after(supervision, result or "success", code, status)
-    if is_restarted or (expected and is_failure):
-        fate = Fate.RETRY
-    elif is_stopped:
+    # Up to 253 each restart by systemd stops the unit once more, by a job of type "restart".
+    if stopped_by == "stop" or (stopped_by and not is_restarted and not (expected and is_failure)):
         fate = Fate.STOPPED_BY_US if by_us else Fate.STOPPED
+    elif is_restarted or (expected and is_failure):
+        fate = Fate.RETRY
     elif not result:
         fate = Fate.UNKNOWN
     elif expected:

@@ -13,7 +13,7 @@ from sysresp.controller.events import AskRequired, Fate, Look, Note, UnitMemory,
 from sysresp.controller.limits import pause, take_turn
 from sysresp.ports import Seen
 
-TOGETHER_SEC = 1.0
+TOGETHER_SEC = 0.25
 """What is stopped so soon after a unit that it requires has died was stopped by that."""
 
 SOON_SEC = 0.1
@@ -73,8 +73,11 @@ def _culprit(draft: Draft, known: UnitMemory, units: tuple[str, ...]) -> str:
         other = draft.get(unit)
         if draft.member(unit) is None or other is None:
             continue
-        is_its_own = other.fate in NOT_BY_HAND or not other.is_ended  # it may be up again by now
-        if is_its_own and other.ended and 0 <= stopped - other.ended + 0.05 <= TOGETHER_SEC + 0.05:
+        # It may be up again by now.
+        is_cause = other.fate in NOT_BY_HAND if other.is_ended else other.started > stopped
+        if is_cause and other.ended and other.ended <= stopped <= other.ended + TOGETHER_SEC:
+            return unit
+        if unit in known.on:
             return unit
     return ""
 

@@ -97,7 +97,7 @@ def _job_removed(draft: Draft, job: JobRemoved) -> None:
         case _ if known.our_job:
             known = known._replace(our_job="" if known.our_job == "Start" else known.our_job)
             draft.act(Look(job.unit))
-        case "done" if known.wait in (Wait.COOLDOWN, Wait.BLOCKED, Wait.SLOT):
+        case "done" if job.job_id > known.starting and known.wait in limits.OURS:
             # A stop of what is down; if it was a start after all, the look clears that.
             known = known._replace(is_stopped=True, wait=Wait.NOTHING, wake_at=0.0, fate=Fate.STOPPED, on=())
             draft.refate(job.unit, known)

@@ -7,15 +7,22 @@ order, then the look at it as it is now, by the same code as any other look (`ru
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 
 from sysresp.controller import healing, limits
 from sysresp.controller.accounting import Gap, Phase, deaths, gap, phase, run_of
 from sysresp.controller.draft import NEW, Draft
-from sysresp.controller.events import Exit, Fate, Member, Note, Resync, Row, UnitMemory, Wait
-from sysresp.controller.runs import again, look
+from sysresp.controller.events import AskRequired, Exit, Fate, Member, Note, Resync, Row, UnitMemory, Wait
+from sysresp.controller.runs import again, is_late, look
 from sysresp.ports import Record, Seen
 from sysresp.units.supervision import restarts_after
+
+ENDS = frozenset({"exited", "failed", "finished", "stopped"})
+
+
+Deaths = list[tuple[float, str]]
+"""When which unit died, by itself; sorted."""
 
 
 def resync(draft: Draft, event: Resync) -> None:
@@ -29,13 +36,16 @@ def resync(draft: Draft, event: Resync) -> None:
     records: dict[str, list[Record]] = {}
     for record in event.records:
         records.setdefault(record.unit, []).append(record)
+    died = sorted((r.monotonic, r.unit) for r in event.records if r.kind in ("failed", "restart"))
     found = Counter[str]()
     for seen in event.seen:
         member = draft.member(seen.unit)
         if member is None:
             healing.outsider(draft, seen)
         else:
-            _unit(draft, member, seen, gap(records.get(seen.unit, ())), found)
+            told = gap(records.get(seen.unit, ()))
+            _unit(draft, member, seen, told, found)
+            _after(draft, seen, told, died)
     blocked = frozenset(
         unit
         for unit in draft.roster.members
@@ -65,7 +75,7 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
     is_known = known is not None
     if known is None:
         known = NEW._replace(n_restarts=seen.n_restarts)
-    elif 0 < seen.changed < known.changed:
+    elif is_late(seen, known):
         return  # a look that was answered before the last signal was read
     where = phase(seen, known)
     count = 0
@@ -90,14 +100,11 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
     known = known._replace(
         n_restarts=seen.n_restarts, credit=int(is_limit), missing=0, named=(), since=0.0, is_reset=False
     )
-    if where is not Phase.UP:
-        known = _stop_in_gap(known, seen, told)
     if known.is_ended and known.our_job == "Shorten":
         known = known._replace(our_job="")  # perhaps it was never asked for; if it waits still, once more
     if told.was_skipped and known.our_job == "Start":
         known = known._replace(our_job="")
-    look(draft, member, known, seen)
-    _after(draft, seen, told)
+    look(draft, member, known, seen, 0.0 if where is Phase.UP else _stopped_at(seen, told))
 
 
 def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap) -> tuple[UnitMemory, int]:
@@ -132,9 +139,18 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         if run.is_failure and row.fate is not Fate.STOPPED:
             known = limits.note_failure(known, member.supervision, run.ended or draft.now)
             row = row._replace(attempt=known.failures)
-        if is_last_known:
-            known = known._replace(is_ended=True, fate=row.fate, result=row.result, our_job="")
-        known = known._replace(ended=max(known.ended, run.ended))
+        if not is_last_known:
+            known = known._replace(invocation=invocation, previous=known.invocation)
+        known = known._replace(
+            is_ended=True,
+            ended=max(known.ended, run.ended),
+            fate=row.fate,
+            result=row.result,
+            is_stopped=row.fate is Fate.STOPPED,
+            stopping=0.0,
+        )
+        if known.our_job != "Stop" or row.fate is not Fate.RETRY:  # else our stop is still to come
+            known = known._replace(our_job="", wait=Wait.NOTHING, wake_at=0.0, on=())
         draft.act(Row(row))
     return known, new
 
@@ -157,25 +173,38 @@ def _is_limit(member: Member, known: UnitMemory, seen: Seen, where: Phase) -> bo
     )
 
 
-def _stop_in_gap(known: UnitMemory, seen: Seen, told: Gap) -> UnitMemory:
-    """Return the memory with a stop job in it, if the journal has one that ended the last run."""
+def _stopped_at(seen: Seen, told: Gap) -> float:
+    """Return when a stop job ended the run, if the journal has one that did; else 0."""
     records = told.runs.get(seen.invocation, ())
-    is_restart = any(record.kind == "restart" for record in records)
     for record in reversed(records):
-        if record.kind == "stopped" and record.job_type == "stop" and not is_restart:
-            return known._replace(stopping=record.monotonic)
-    return known
+        if record.kind == "stopped" and record.job_type == "stop":
+            return record.monotonic
+    return 0.0
 
 
-def _after(draft: Draft, seen: Seen, told: Gap) -> None:
+def _after(draft: Draft, seen: Seen, told: Gap, died: Deaths) -> None:
     """Take up again what was under way."""
     known = draft.get(seen.unit)
     if known is None:
         return
-    if told.is_blocked and known.is_ended and known.wait is not Wait.BLOCKED:
+    if known.is_stopped and known.wait is Wait.NOTHING:
+        suspects = _died_before(seen.unit, told, died)
+        if known.on != suspects:
+            draft.put(seen.unit, known._replace(on=suspects))
+        draft.act(AskRequired(seen.unit))  # it may have been stopped along with what it requires
+    elif told.is_blocked and known.is_ended and known.wait is not Wait.BLOCKED:
         draft.put(seen.unit, healing.block(draft, seen.unit, known, f"resync {draft.now:.3f}"))
     elif known.our_job and not seen.job and known.wait is not Wait.SLOT:
         draft.put(seen.unit, again(draft, seen.unit, known))
+
+
+def _died_before(unit: str, told: Gap, deaths: Deaths) -> tuple[str, ...]:
+    """Return the units that died, not by a job, just before the last run of this one was stopped."""
+    last = next(reversed(told.runs.values()), [])
+    end = min((record.monotonic for record in last if record.kind in ENDS), default=0.0)
+    begin = bisect_left(deaths, (end - healing.TOGETHER_SEC, ""))
+    close = bisect_right(deaths, (end, chr(0x10FFFF)))
+    return tuple(sorted({name for _, name in deaths[begin:close]} - {unit}))
 
 
 def _queue_anew(draft: Draft) -> None:
