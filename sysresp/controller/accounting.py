@@ -110,23 +110,30 @@ class Gap(NamedTuple):
 
     runs: dict[str, list[Record]]  # by invocation
     refused: int  # restarts that made no run, as far as it tells
-    is_blocked: bool  # the last start failed by a dependency, and nothing was started after it
+    blocked_at: float  # when the last start failed by a dependency; 0: it did not
     was_skipped: bool  # the last start was skipped by a condition
+
+    def stopped_at(self, invocation: str) -> float:
+        """Return when a stop job ended the run, or the wait for the next; 0: none did, by the journal."""
+        for record in reversed(self.runs.get(invocation, ())):
+            if record.kind == "stopped" and record.job_type == "stop":
+                return record.monotonic
+        return 0.0
 
 
 def gap(records: Iterable[Record]) -> Gap:
     """Read the records of one unit, which are in order."""
     runs: dict[str, list[Record]] = {}
-    refused, is_blocked, was_skipped = 0, False, False
+    refused, blocked_at, was_skipped = 0, 0.0, False
     for record in records:
         if record.invocation:
             runs.setdefault(record.invocation, []).append(record)
         if record.kind == "start-failed" and record.result == "dependency":
-            refused, is_blocked = refused + 1, True
+            refused, blocked_at = refused + 1, record.monotonic
         elif record.kind == "started":
-            is_blocked, was_skipped = False, not record.invocation
+            blocked_at, was_skipped = 0.0, not record.invocation
             refused += was_skipped
-    return Gap(runs, refused, is_blocked, was_skipped)
+    return Gap(runs, refused, blocked_at, was_skipped)
 
 
 class Run(NamedTuple):

@@ -14,11 +14,15 @@ from sysresp.controller import healing, limits
 from sysresp.controller.accounting import Gap, Phase, deaths, gap, phase, run_of
 from sysresp.controller.draft import NEW, Draft
 from sysresp.controller.events import AskRequired, Exit, Fate, Member, Note, Resync, Row, UnitMemory, Wait
-from sysresp.controller.runs import again, is_late, look
+from sysresp.controller.runs import SETTLE_SEC, again, is_late, look
 from sysresp.ports import Record, Seen
 from sysresp.units.supervision import restarts_after
 
 ENDS = frozenset({"exited", "failed", "finished", "stopped"})
+
+
+SELF_MADE = frozenset({Fate.FINISHED, Fate.GAVE_UP, Fate.UNKNOWN})
+"""Ends that look as if nobody had asked for them."""
 
 
 Deaths = list[tuple[float, str]]
@@ -45,7 +49,7 @@ def resync(draft: Draft, event: Resync) -> None:
         else:
             told = gap(records.get(seen.unit, ()))
             _unit(draft, member, seen, told, found)
-            _after(draft, seen, told, died)
+            _after(draft, member, seen, told, died)
     blocked = frozenset(
         unit
         for unit in draft.roster.members
@@ -104,7 +108,10 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
         known = known._replace(our_job="")  # perhaps it was never asked for; if it waits still, once more
     if told.was_skipped and known.our_job == "Start":
         known = known._replace(our_job="")
-    look(draft, member, known, seen, 0.0 if where is Phase.UP else _stopped_at(seen, told))
+    look(draft, member, known, seen, 0.0 if where is Phase.UP else told.stopped_at(seen.invocation))
+    known = draft.get(seen.unit) or known
+    if known.wait is Wait.SETTLE and known.is_ended and draft.now >= seen.changed + SETTLE_SEC:
+        look(draft, member, known._replace(tries=1), seen)  # it has settled long ago
 
 
 def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap) -> tuple[UnitMemory, int]:
@@ -173,29 +180,27 @@ def _is_limit(member: Member, known: UnitMemory, seen: Seen, where: Phase) -> bo
     )
 
 
-def _stopped_at(seen: Seen, told: Gap) -> float:
-    """Return when a stop job ended the run, if the journal has one that did; else 0."""
-    records = told.runs.get(seen.invocation, ())
-    for record in reversed(records):
-        if record.kind == "stopped" and record.job_type == "stop":
-            return record.monotonic
-    return 0.0
-
-
-def _after(draft: Draft, seen: Seen, told: Gap, died: Deaths) -> None:
-    """Take up again what was under way."""
-    known = draft.get(seen.unit)
+def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths) -> None:
+    """Take up what the journal tells of the time since the last run, and what was under way."""
+    unit, known = seen.unit, draft.get(seen.unit)
     if known is None:
         return
-    if known.is_stopped and known.wait is Wait.NOTHING:
-        suspects = _died_before(seen.unit, told, died)
-        if known.on != suspects:
-            draft.put(seen.unit, known._replace(on=suspects))
-        draft.act(AskRequired(seen.unit))  # it may have been stopped along with what it requires
-    elif told.is_blocked and known.is_ended and known.wait is not Wait.BLOCKED:
-        draft.put(seen.unit, healing.block(draft, seen.unit, known, f"resync {draft.now:.3f}"))
+    looks_self_made = known.is_ended and known.wait is Wait.NOTHING and known.fate in SELF_MADE
+    if looks_self_made and told.stopped_at(known.invocation):  # its end was seen, but not who ended it
+        known = known._replace(is_stopped=True, fate=Fate.STOPPED, failures=0, cooldowns=0, recent=())
+        draft.refate(unit, known)
+    goes_on = not known.is_ended or known.wait in (Wait.BACKOFF, Wait.SETTLE)
+    if goes_on and limits.is_exceeded(known, member.supervision) and known.our_job != "Stop":
+        known = limits.exceed(draft, unit, known, member.supervision)
+        draft.refate(unit, known, because=known.why, due=known.wake_at)
+    elif known.is_ended and told.blocked_at > max(known.started, known.ended, known.stopping):
+        known = healing.block(draft, unit, known, f"{told.blocked_at:.6f}")
+    elif known.is_stopped and known.wait is Wait.NOTHING:
+        known = known._replace(on=_died_before(unit, told, died))
+        draft.act(AskRequired(unit))  # it may have been stopped along with what it requires
     elif known.our_job and not seen.job and known.wait is not Wait.SLOT:
-        draft.put(seen.unit, again(draft, seen.unit, known))
+        known = again(draft, unit, known)
+    draft.put(unit, known)
 
 
 def _died_before(unit: str, told: Gap, deaths: Deaths) -> tuple[str, ...]:

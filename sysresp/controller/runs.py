@@ -80,7 +80,7 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: f
         known = credit(known, seen, True, where is Phase.FAILED)
         if known.missing and len(known.named) < MOST_NAMED:
             known = known._replace(named=(*known.named, before.invocation, seen.invocation))
-        known = _begin(member, known, seen, where)
+        known = _begin(member, known, seen)
     else:
         known = credit(known, seen, False)
     if known.missing > before.missing:
@@ -109,7 +109,7 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: f
         healing.came_up(draft, unit)
 
 
-def _begin(member: Member, known: UnitMemory, seen: Seen, where: Phase) -> UnitMemory:
+def _begin(member: Member, known: UnitMemory, seen: Seen) -> UnitMemory:
     """Return the memory of a run that is seen for the first time."""
     known = known._replace(
         invocation=seen.invocation,
@@ -120,7 +120,7 @@ def _begin(member: Member, known: UnitMemory, seen: Seen, where: Phase) -> UnitM
         fate=Fate.UNKNOWN,
         result="",
         is_healthy=None,
-        starting=seen.job if where is Phase.UP and seen.active != "deactivating" else 0,
+        starting=0 if seen.active == "deactivating" else seen.job,
         stopping=0.0,
         tries=0,
         is_stopped=False,
@@ -185,6 +185,8 @@ def _end(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Pha
     expected = restarts_after(supervision, row.result or "success", row.exec_code, row.exec_status)
     because = known.why if known.our_job in ("Kill", "Stop") else ""
     our_stop = known.our_job == "Stop"
+    if known.wait is Wait.SETTLE:
+        known = known._replace(wait=Wait.NOTHING)
     known = known._replace(
         is_ended=True,
         ended=ended,
