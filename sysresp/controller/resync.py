@@ -101,8 +101,10 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
         known = known._replace(lost=known.lost + 1, failures=known.failures + 1)
         row = Exit(seen.unit, f"lost-{known.lost}", generation=known.generation, source="count")
         draft.act(Row(row))
+    is_first = seen.invocation not in ("", known.invocation)  # the look below uses up one credit then
+    credit = 1 + is_first if is_limit else 0
     known = known._replace(
-        n_restarts=seen.n_restarts, credit=int(is_limit), missing=0, named=(), since=0.0, is_reset=False
+        n_restarts=seen.n_restarts, credit=credit, missing=0, named=(), since=0.0, is_reset=False
     )
     if known.is_ended and known.our_job == "Shorten":
         known = known._replace(our_job="")  # perhaps it was never asked for; if it waits still, once more
@@ -193,7 +195,7 @@ def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths) ->
     if goes_on and limits.is_exceeded(known, member.supervision) and known.our_job != "Stop":
         known = limits.exceed(draft, unit, known, member.supervision)
         draft.refate(unit, known, because=known.why, due=known.wake_at)
-    elif known.is_ended and told.blocked_at > max(known.started, known.ended, known.stopping):
+    elif known.is_ended and told.blocked_at > max(known.started, known.stopping):
         known = healing.block(draft, unit, known, f"{told.blocked_at:.6f}")
     elif known.is_stopped and known.wait is Wait.NOTHING:
         known = known._replace(on=_died_before(unit, told, died))
