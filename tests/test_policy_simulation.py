@@ -1,9 +1,9 @@
-"""Whatever is lost, repeated or late: after a resync the ledger is the truth, and memory is what it would be.
+"""Whatever is lost, told twice or late: after a resync the ledger is the truth, and memory as it would be.
 
-Stories in virtual time on tests/toy_systemd.py, in the dialects of systemd up to 253 and from 254. Two kinds:
-an observer (the controller acts on nothing, so that one that misses nothing can stand beside it and be
-compared), and an actor, killed at any decision, that must keep every limit. The story and the noise on the
-wire are drawn as bytes, which makes an example cheap enough to draw twenty thousand.
+Stories in virtual time on tests/toy_systemd.py, in the dialects of systemd up to 253 and from 254. Two
+kinds: an observer (the controller acts on nothing, so that one that misses nothing can stand beside it and
+be compared), and an actor, killed at any decision, that must keep every limit. The story and the noise on
+the wire are drawn as bytes, which makes an example cheap enough to draw twenty thousand.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sysresp.controller.events import Start, UnitMemory, Wait
+from sysresp.ports import Signal
 from sysresp.units.supervision import Settings, Supervision
 from tests.toy_controller import ToyController, advance
 from tests.toy_systemd import ToySystemd, Unit
@@ -39,14 +40,14 @@ noises = st.binary(min_size=1, max_size=40)
 
 
 def world(seed: int) -> ToySystemd:
-    """Return a host: a chain a <- b <- c, and d by itself; which policies, binds and dialect, by the seed."""
+    """Return a host: a chain a <- b <- c, and d alone; which policies, binds and dialect, by the seed."""
     units = [Unit(name, POLICIES[(seed // 2 + 5 * at) % len(POLICIES)]) for at, name in enumerate(NAMES)]
     units[1].requires, units[2].requires = (NAMES[0],), (NAMES[1],)
     units[2].binds = seed % 3 == 0
     return ToySystemd(units, is_new=bool(seed % 2))
 
 
-def happen(systemd: ToySystemd, byte: int) -> float:
+def happen(systemd: ToySystemd, byte: int, *, traceless: bool = False) -> float:
     """Let one thing happen to one unit, and return how much time passes after it.
 
     A stop of what is down already leaves no trace but a signal: neither systemd nor its journal knows of it
@@ -55,14 +56,13 @@ def happen(systemd: ToySystemd, byte: int) -> float:
     name, what = NAMES[byte % 4], byte // 4 % 16
     unit = systemd.units[name]
     match what:
-        case 3 | 4 if not unit.is_up() and not unit.due:
+        case 3 | 4 if not traceless and not unit.is_up() and not unit.due:
             pass
         case 0 | 1 | 2:
             systemd.start(name)
-        case 3:
-            systemd.stop(name)
-        case 4:
-            systemd.stop(name, status=7)
+        case 3 | 4:
+            systemd.stop(name, status=0 if what == 3 else 7)
+            unit.is_wanted_down = True
         case 5:
             systemd.restart(name)
         case 6:
@@ -109,9 +109,9 @@ def observed(story: bytes, noise: bytes) -> None:
     holey = ToyController(systemd, limits, acts=False)
     both: list[tuple[ToyController, Iterator[int]]] = [(whole, QUIET), (holey, cycle(noise))]
 
-    def announce(signal: object) -> None:
-        whole.wire.append(signal)  # type: ignore[arg-type]
-        holey.wire.append(signal)  # type: ignore[arg-type]
+    def announce(signal: Signal) -> None:
+        whole.wire_in(signal)
+        holey.wire_in(signal)
 
     systemd.announce = announce
     for byte in story[1:]:
@@ -131,15 +131,74 @@ def observed(story: bytes, noise: bytes) -> None:
         assert what_counts(one, sup) == what_counts(other, sup), name
 
 
+def acted(story: bytes, noise: bytes) -> None:
+    systemd = world(story[0])
+    is_quiet = noise[0] % 2 == 0  # then nothing is lost, and nobody is killed
+    ears: Iterator[int] = QUIET if is_quiet else cycle(noise)
+    controller = ToyController(systemd, Settings(starts_per_second=RATE))
+    systemd.announce = controller.wire_in
+    for byte in story[1:]:
+        if byte // 4 % 16 == 15 and not is_quiet:
+            controller.is_killed_after = 1 + byte // 64
+        pause = happen(systemd, byte, traceless=is_quiet)
+        advance(systemd, [(controller, ears)], pause)
+        if controller.is_dead and byte % 2:
+            controller.killed()
+            controller.resync("start")
+    if controller.is_dead:
+        controller.killed()
+    controller.is_killed_after = 0
+    controller.resync("end")
+    advance(systemd, [(controller, QUIET)], 40.0)
+    controller.resync("end")
+    assert controller.ledger.keys() == truth(systemd)
+    keeps_limits(systemd, controller)
+    if is_quiet:
+        assert not controller.wrongs
+
+
+def keeps_limits(systemd: ToySystemd, controller: ToyController) -> None:
+    """Fail if the controller asked for more than the settings and the policies allow, or forgot somebody."""
+    starts = [at for at, action in controller.asked if isinstance(action, Start)]
+    for first, begin in enumerate(starts):
+        for last in range(first, len(starts)):
+            assert last - first + 1 <= RATE * (starts[last] - begin + 1) + 1e-6
+    for name, unit in systemd.units.items():
+        known, sup = controller.memory.units[name], unit.supervision
+        assert len(known.recent) <= max(sup.failures, 0)
+        assert not sup.cooldowns or known.cooldowns <= sup.cooldowns
+        if known.wait is Wait.BLOCKED:
+            assert not all(systemd.units[other].active == "active" for other in unit.requires)
+        assert known.is_ended != unit.is_up()
+        assert known.wait not in (Wait.SETTLE, Wait.SLOT)
+
+
 _ran = {"observed": 0, "acted": 0}
+_many = settings(
+    max_examples=EXAMPLES,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=EXAMPLES, phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck),
-    database=None,
-)  # fmt: skip
+@_many
 @given(stories, noises)
 def test_what_was_missed_makes_no_difference(story: bytes, noise: bytes) -> None:
     _ran["observed"] += 1
     observed(story, noise)
+
+
+@pytest.mark.slow
+@_many
+@given(stories, noises)
+def test_no_limit_is_exceeded_and_no_exit_missed(story: bytes, noise: bytes) -> None:
+    _ran["acted"] += 1
+    acted(story, noise)
+
+
+@pytest.mark.slow
+def test_so_many_stories_were_told() -> None:
+    assert _ran["observed"] >= EXAMPLES
+    assert _ran["acted"] >= EXAMPLES

@@ -70,11 +70,16 @@ class ToyController:
         self.wire: list[Signal] = []
         self.asked: list[tuple[float, Action]] = []
         self.notes: list[Note] = []
+        self.wrongs: list[str] = []
         self.is_killed_after = 0  # that many decisions from now it dies, before it acts; 0: it does not
         self.is_dead = False
         self.resync("start")
 
     # Ears
+
+    def wire_in(self, signal: Signal) -> None:
+        """Be told something."""
+        self.wire.append(signal)
 
     def hear(self, noise: Iterator[int]) -> None:
         """Read what was announced, or what is left of it."""
@@ -87,7 +92,8 @@ class ToyController:
         """Decide, remember, act."""
         if self.is_dead:
             return
-        decision = decide(self.memory, event, self.systemd.now)
+        now = self.systemd.now
+        decision = decide(self.memory, event, now)
         for action in decision.actions:
             if isinstance(action, Row):
                 self.ledger.write(action)
@@ -98,9 +104,10 @@ class ToyController:
                 self.is_dead = True
                 return
         for action in decision.actions:
-            self.do(action)
+            if not self.is_dead:
+                self.do(action, now)
 
-    def do(self, action: Action) -> None:
+    def do(self, action: Action, decided: float) -> None:
         systemd = self.systemd
         match action:
             case Row():
@@ -112,16 +119,20 @@ class ToyController:
                 self.take(systemd.seen(action.unit))
                 return
             case AskRequired():
-                self.take(Required(action.unit, systemd.units[action.unit].requires))
+                unit = systemd.units[action.unit]
+                self.take(Required(action.unit, unit.requires, unit.requires if unit.binds else ()))
                 return
             case Recount():
                 self.resync("recount", blind_sec=0.0)
                 return
-        self.asked.append((systemd.now, action))
+        self.asked.append((decided, action))
         if not self.acts:
             return
         match action:
             case Start():
+                unit = systemd.units[action.unit]
+                if unit.is_wanted_down or unit.is_up():
+                    self.wrongs.append(f"{systemd.now}: {action} of a unit that is up, or was stopped")
                 systemd.restart(action.unit)
             case Shorten():
                 systemd.try_restart(action.unit)

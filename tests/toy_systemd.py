@@ -1,7 +1,7 @@
 """A small systemd in virtual time: what the policy's simulation plays against.
 
-Owns units with Restart=, RestartSec, a start limit, Requires= and BindsTo=, in the two dialects (systemd up to
-253, and from 254), what they announce, what the journal gets, and the truth: each run that has ended. As
+Owns units with Restart=, RestartSec, a start limit, Requires= and BindsTo=, in the two dialects (systemd up
+to 253, and from 254), what they announce, what the journal gets, and the truth: each run that has ended. As
 measured on 247, 252 and 257. Knows nothing of the controller. Rule: a unit's run goes into `ended` here and
 nowhere else.
 """
@@ -43,6 +43,7 @@ class Unit:
     due: float = 0.0  # when systemd restarts it
     starts: list[float] = field(default_factory=list)
     is_fresh: bool = True  # the next manual start counts NRestarts from 0
+    is_wanted_down: bool = False  # the operator stopped it, and nobody has started it since
 
     def is_up(self) -> bool:
         return self.main_pid != 0
@@ -133,8 +134,8 @@ class ToySystemd:
     def restart(self, name: str) -> None:
         """RestartUnit."""
         u = self.units[name]
-        along = [other for other in self.dependents[name] if other.is_up() and u.is_up()]
-        for other in along:
+        along = [other for other in self._all_dependents(name) if other.is_up() and u.is_up()]
+        for other in reversed(along):
             self._stop_for_restart(other)
         if u.is_up():
             self._stop_for_restart(u)
@@ -149,6 +150,12 @@ class ToySystemd:
         self._start_job(u, u.job)
         for other in along:
             self._start_job(other, other.job)
+
+    def _all_dependents(self, name: str) -> list[Unit]:
+        found = list(self.dependents[name])
+        for other in found:
+            found += self.dependents[other.name]
+        return found
 
     def try_restart(self, name: str) -> None:
         """TryRestartUnit (252 and later)."""
@@ -219,7 +226,7 @@ class ToySystemd:
         return False
 
     def _start_job(self, u: Unit, job: int) -> None:
-        u.job = job
+        u.job, u.is_wanted_down = job, False
         self.tell(u)
         for name in u.requires:
             other = self.units[name]
@@ -228,9 +235,7 @@ class ToySystemd:
             if not other.is_up():
                 if u.active != "failed":
                     self._rest(u)
-                self.journal.append(
-                    Record("start-failed", u.name, "", EPOCH + self.now, self.now, BOOT, "dependency", "start")
-                )
+                self.record(u, "start-failed", invocation="", result="dependency", job_type="start")
                 self.job_removed(u, job, "dependency")
                 self._unload(u)
                 return

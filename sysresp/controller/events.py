@@ -109,6 +109,7 @@ class Required(NamedTuple):
 
     unit: str
     units: tuple[str, ...]
+    bound: tuple[str, ...] = ()  # those of BindsTo=: the death of one stops the unit, and it stays down
 
 
 class Health(NamedTuple):

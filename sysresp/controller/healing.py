@@ -37,7 +37,7 @@ def block(draft: Draft, unit: str, known: UnitMemory, key: str) -> UnitMemory:
     return known
 
 
-def required(draft: Draft, unit: str, units: tuple[str, ...]) -> None:
+def required(draft: Draft, unit: str, units: tuple[str, ...], bound: tuple[str, ...]) -> None:
     """Take in what the unit cannot start without."""
     known = draft.get(unit)
     if known is None or draft.member(unit) is None:
@@ -53,7 +53,7 @@ def required(draft: Draft, unit: str, units: tuple[str, ...]) -> None:
         draft.put(unit, known)
         _go_on(draft, unit, known)
     elif known.is_stopped and known.is_ended and known.wait is Wait.NOTHING:
-        culprit = _culprit(draft, known, units)
+        culprit = _culprit(draft, known, bound)
         if culprit:
             known = known._replace(
                 is_stopped=False, fate=Fate.BLOCKED, wait=Wait.BLOCKED, on=units, why=culprit, tries=0
@@ -66,10 +66,10 @@ def required(draft: Draft, unit: str, units: tuple[str, ...]) -> None:
             _go_on(draft, unit, known)
 
 
-def _culprit(draft: Draft, known: UnitMemory, units: tuple[str, ...]) -> str:
-    """Return the required member whose death, by nobody's wish, took this one down; "" if none did."""
+def _culprit(draft: Draft, known: UnitMemory, bound: tuple[str, ...]) -> str:
+    """Return the member whose death, by nobody's wish, took down this one, which is bound to it; or ""."""
     stopped = known.stopping or known.ended
-    for unit in units:
+    for unit in bound:
         other = draft.get(unit)
         if draft.member(unit) is None or other is None:
             continue
