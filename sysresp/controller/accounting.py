@@ -53,6 +53,11 @@ def phase(seen: Seen, known: UnitMemory) -> Phase:
             return Phase.UP
 
 
+def is_queued(seen: Seen) -> bool:
+    """Say whether systemd's restart is in the queue: it is counted then, and the run has not begun."""
+    return seen.sub == "auto-restart-queued" or (seen.sub in WAITING and seen.job != 0)
+
+
 def begins(seen: Seen, known: UnitMemory) -> bool:
     """Say whether a run is just beginning: a new InvocationID comes before the state that goes with it."""
     if seen.invocation in ("", known.invocation):
@@ -65,13 +70,13 @@ def begins(seen: Seen, known: UnitMemory) -> bool:
     return seen.result == "success" and not known.ended < seen.started <= seen.ended
 
 
-def credit(known: UnitMemory, seen: Seen, is_new: bool, is_failed: bool = False) -> UnitMemory:
+def credit(known: UnitMemory, seen: Seen, is_new: bool, is_ahead: bool = False) -> UnitMemory:
     """Return the memory with NRestarts taken in; `is_new`: a run is seen for the first time.
 
     Each restart by systemd adds 1, before the run begins; RestartUnit adds nothing; a manual start, a reset
     and the unloading of the unit set it to 0. So a run that is seen uses up one credit if there is any, and
-    what is left then are runs that nobody told of. `is_failed`: it is over already, and one more may be the
-    restart that the start limit refused.
+    what is left then are runs that nobody told of. `is_ahead`: the run is over already, and one more may be
+    the restart that is queued, or that the start limit refused.
     """
     base = known.n_restarts
     if seen.n_restarts < base:
@@ -82,7 +87,7 @@ def credit(known: UnitMemory, seen: Seen, is_new: bool, is_failed: bool = False)
     known = known._replace(n_restarts=seen.n_restarts)
     if not is_new:
         return known._replace(credit=more)
-    spare = 1 if is_failed and more > 1 else 0
+    spare = 1 if is_ahead and more > 1 else 0
     lost = max(0, more - 1 - spare)
     if lost and not known.missing:
         known = known._replace(since=max(known.started, known.ended))

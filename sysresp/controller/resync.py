@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 
 from sysresp.controller import healing, limits
-from sysresp.controller.accounting import Gap, Phase, deaths, gap, phase, run_of
+from sysresp.controller.accounting import Gap, Phase, deaths, gap, is_queued, phase, run_of
 from sysresp.controller.draft import NEW, Draft
 from sysresp.controller.events import AskRequired, Exit, Fate, Member, Note, Resync, Row, UnitMemory, Wait
 from sysresp.controller.runs import SETTLE_SEC, again, is_late, look
@@ -84,13 +84,13 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
     where = phase(seen, known)
     count = 0
     refused = told.refused
-    is_limit = _is_limit(member, known, seen, where)
+    is_ahead = _is_ahead(member, known, seen, where)
     if is_known:
         if seen.n_restarts < known.n_restarts and not known.is_reset:
             found["uncounted"] += 1
             count = known.missing
         else:
-            count = deaths(known, seen, where, refused + is_limit)
+            count = deaths(known, seen, where, refused + is_ahead)
     known, named = _past(draft, member, known, seen, told)
     found["journal"] += named
     ends_now = where is not Phase.UP and (
@@ -102,7 +102,7 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
         row = Exit(seen.unit, f"lost-{known.lost}", generation=known.generation, source="count")
         draft.act(Row(row))
     is_first = seen.invocation not in ("", known.invocation)  # the look below uses up one credit then
-    credit = 1 + is_first if is_limit else 0
+    credit = 1 + is_first if is_ahead else 0
     known = known._replace(
         n_restarts=seen.n_restarts, credit=credit, missing=0, named=(), since=0.0, is_reset=False
     )
@@ -164,22 +164,19 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
     return known, new
 
 
-def _is_limit(member: Member, known: UnitMemory, seen: Seen, where: Phase) -> bool:
-    """Say whether the unit is down by the start limit, whose refused restart was counted."""
-    if where is not Phase.FAILED or (
-        known.is_ended
-        and known.invocation == seen.invocation
-        and not known.credit
-        and seen.n_restarts <= known.n_restarts
-    ):
-        return False
-    if seen.result == "start-limit-hit":
-        return True
+def _is_ahead(member: Member, known: UnitMemory, seen: Seen, where: Phase) -> bool:
+    """Say whether the count is one ahead of the runs: by a queued restart, or one that was refused.
+
+    After a gap nobody knows whether a unit that failed hit the start limit; if it can, it is taken for that.
+    """
+    if where is not Phase.FAILED:
+        return where is Phase.WAITING and is_queued(seen)
     if known.invocation == seen.invocation:
         return seen.n_restarts + known.credit > known.n_restarts
-    return member.supervision.attempts > 0 and restarts_after(
-        member.supervision, seen.result, seen.exec_code, seen.exec_status
-    )
+    supervision = member.supervision
+    is_to_go_on = restarts_after(supervision, seen.result, seen.exec_code, seen.exec_status)
+    is_limit = seen.result == "start-limit-hit" or (supervision.attempts > 0 and is_to_go_on)
+    return is_limit and seen.n_restarts > 0
 
 
 def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths) -> None:

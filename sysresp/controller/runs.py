@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from sysresp.controller import healing, limits
-from sysresp.controller.accounting import Phase, credit, phase, row_of
+from sysresp.controller.accounting import Phase, credit, is_queued, phase, row_of
 from sysresp.controller.draft import NEW, Draft
 from sysresp.controller.events import (
     AskRequired,
@@ -77,7 +77,7 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: f
     if is_new:
         if not known.is_ended:
             draft.act(Row(_unseen_end(known, seen)))
-        known = credit(known, seen, True, where is Phase.FAILED)
+        known = credit(known, seen, True, where is Phase.FAILED or is_queued(seen))
         if known.missing and len(known.named) < MOST_NAMED:
             known = known._replace(named=(*known.named, before.invocation, seen.invocation))
         known = _begin(member, known, seen)
