@@ -118,6 +118,16 @@ class Gap(NamedTuple):
     blocked_at: float  # when the last start failed by a dependency; 0: it did not
     was_skipped: bool  # the last start was skipped by a condition
 
+    def deaths(self) -> list[float]:
+        """Return when runs ended that no job stopped."""
+        kinds = {invocation: {record.kind for record in of_run} for invocation, of_run in self.runs.items()}
+        ends = [
+            ended_at(of_run)
+            for invocation, of_run in self.runs.items()
+            if "restart" in kinds[invocation] or "stopped" not in kinds[invocation]
+        ]
+        return [at for at in ends if at]
+
     def stopped_at(self, invocation: str) -> float:
         """Return when a stop job ended the run, or the wait for the next; 0: none did, by the journal."""
         for record in reversed(self.runs.get(invocation, ())):
@@ -139,6 +149,15 @@ def gap(records: Iterable[Record]) -> Gap:
             blocked_at, was_skipped = 0.0, not record.invocation
             refused += was_skipped
     return Gap(runs, refused, blocked_at, was_skipped)
+
+
+SILENCE = Gap({}, 0, 0.0, False)
+ENDS = frozenset({"exited", "failed", "finished", "stopped"})
+
+
+def ended_at(records: list[Record]) -> float:
+    """Return when a run ended, by the journal; 0: it does not tell."""
+    return min((record.monotonic for record in records if record.kind in ENDS), default=0.0)
 
 
 class Run(NamedTuple):

@@ -11,15 +11,22 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 
 from sysresp.controller import healing, limits
-from sysresp.controller.accounting import Gap, Phase, deaths, gap, is_queued, phase, run_of
+from sysresp.controller.accounting import (
+    SILENCE,
+    Gap,
+    Phase,
+    deaths,
+    ended_at,
+    gap,
+    is_queued,
+    phase,
+    run_of,
+)
 from sysresp.controller.draft import NEW, Draft
 from sysresp.controller.events import AskRequired, Exit, Fate, Member, Note, Resync, Row, UnitMemory, Wait
 from sysresp.controller.runs import SETTLE_SEC, again, is_late, look
 from sysresp.ports import Record, Seen
 from sysresp.units.supervision import restarts_after
-
-ENDS = frozenset({"exited", "failed", "finished", "stopped"})
-
 
 SELF_MADE = frozenset({Fate.FINISHED, Fate.GAVE_UP, Fate.UNKNOWN})
 """Ends that look as if nobody had asked for them."""
@@ -40,16 +47,17 @@ def resync(draft: Draft, event: Resync) -> None:
     records: dict[str, list[Record]] = {}
     for record in event.records:
         records.setdefault(record.unit, []).append(record)
-    died = sorted((r.monotonic, r.unit) for r in event.records if r.kind in ("failed", "restart"))
+    told = {unit: gap(of_unit) for unit, of_unit in records.items()}
+    died = sorted((at, unit) for unit, its in told.items() for at in its.deaths())
     found = Counter[str]()
     for seen in event.seen:
         member = draft.member(seen.unit)
         if member is None:
             healing.outsider(draft, seen)
         else:
-            told = gap(records.get(seen.unit, ()))
-            _unit(draft, member, seen, told, found)
-            _after(draft, member, seen, told, died)
+            its = told.get(seen.unit, SILENCE)
+            _unit(draft, member, seen, its, found)
+            _after(draft, member, seen, its, died)
     blocked = frozenset(
         unit
         for unit in draft.roster.members
@@ -204,8 +212,7 @@ def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths) ->
 
 def _died_before(unit: str, told: Gap, deaths: Deaths) -> tuple[str, ...]:
     """Return the units that died, not by a job, just before the last run of this one was stopped."""
-    last = next(reversed(told.runs.values()), [])
-    end = min((record.monotonic for record in last if record.kind in ENDS), default=0.0)
+    end = ended_at(next(reversed(told.runs.values()), []))
     begin = bisect_left(deaths, (end - healing.TOGETHER_SEC, ""))
     close = bisect_right(deaths, (end, chr(0x10FFFF)))
     return tuple(sorted({name for _, name in deaths[begin:close]} - {unit}))
