@@ -92,7 +92,7 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
     where = phase(seen, known)
     count = 0
     refused = told.refused
-    is_ahead = _is_ahead(member, known, seen, where)
+    is_ahead = _is_ahead(member, known, seen, where, told)
     if is_known:
         if seen.n_restarts < known.n_restarts and not known.is_reset:
             found["uncounted"] += 1
@@ -172,13 +172,15 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
     return known, new
 
 
-def _is_ahead(member: Member, known: UnitMemory, seen: Seen, where: Phase) -> bool:
+def _is_ahead(member: Member, known: UnitMemory, seen: Seen, where: Phase, told: Gap) -> bool:
     """Say whether the count is one ahead of the runs: by a queued restart, or one that was refused.
 
     After a gap nobody knows whether a unit that failed hit the start limit; if it can, it is taken for that.
     """
     if where is not Phase.FAILED:
         return where is Phase.WAITING and is_queued(seen)
+    if any(record.kind == "restart" for record in told.runs.get(seen.invocation, ())):
+        return True  # it was to be restarted, and nobody stopped it: that is never left as `failed`
     if known.invocation == seen.invocation:
         return seen.n_restarts + known.credit > known.n_restarts
     supervision = member.supervision
