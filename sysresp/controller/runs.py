@@ -289,6 +289,10 @@ def _down(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Ph
                     return _final(draft, member, known, seen, where)
                 case Wait.SETTLE if known.tries > 0 and not seen.job:
                     return _final(draft, member, known, seen, where)
+                case Wait.NOTHING if seen.result == "start-limit-hit" != known.result:
+                    # Somebody asked for a start or restart, and systemd refused it.
+                    known = known._replace(result=seen.result, is_stopped=False)
+                    return _final(draft, member, known, seen, where)
                 case Wait.NOTHING if known.is_stopped and known.job and not seen.job:
                     draft.act(AskRequired(unit))  # it was a stop: after a restart it would be up
                     return known
