@@ -53,7 +53,8 @@ def required(draft: Draft, unit: str, units: tuple[str, ...], bound: tuple[str, 
         draft.put(unit, known)
         _go_on(draft, unit, known)
     elif known.is_stopped and known.is_ended and known.wait is Wait.NOTHING:
-        culprit = _culprit(draft, known, bound)
+        # A stop of what was down already is nobody's doing but a person's.
+        culprit = _culprit(draft, known, bound) if known.stopping <= known.ended else ""
         if culprit:
             known = known._replace(
                 is_stopped=False, fate=Fate.BLOCKED, wait=Wait.BLOCKED, on=units, why=culprit, tries=0
