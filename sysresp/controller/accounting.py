@@ -98,14 +98,12 @@ def deaths(known: UnitMemory, seen: Seen, where: Phase, refused: int) -> int:
     """Return how many runs have ended since memory was made, by the count; meaningless if it went down.
 
     `refused` are restarts that were counted and made no run: at the start limit, for a dependency that
-    failed, for a condition.
+    failed, for a condition. Nor is a run counted that the controller began.
     """
     base = known.n_restarts
     if known.is_reset and seen.n_restarts < base:
         base = 0
     begun = known.credit + seen.n_restarts - base - refused
-    if known.our_job in ("Shorten", "Start") and seen.invocation not in ("", known.invocation):
-        begun += 1  # RestartUnit and TryRestartUnit are not counted
     is_running = where is Phase.UP
     return known.missing + max(0, begun + (not known.is_ended) - is_running)
 

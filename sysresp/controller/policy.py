@@ -99,8 +99,9 @@ def _job_removed(draft: Draft, job: JobRemoved) -> None:
             draft.act(Look(job.unit))
         case "done" if job.job_id > known.starting and known.wait in limits.OURS:
             # A stop of what is down; if it was a start after all, the look clears that.
+            stopping = max(draft.now, known.ended + 1e-6)  # later than the run: no end of it
             known = known._replace(
-                is_stopped=True, stopping=draft.now, wait=Wait.NOTHING, wake_at=0.0, fate=Fate.STOPPED, on=()
+                is_stopped=True, stopping=stopping, wait=Wait.NOTHING, wake_at=0.0, fate=Fate.STOPPED, on=()
             )
             draft.refate(job.unit, known)
             draft.act(

@@ -24,7 +24,7 @@ from sysresp.controller.accounting import (
 )
 from sysresp.controller.draft import NEW, Draft
 from sysresp.controller.events import AskRequired, Exit, Fate, Member, Note, Resync, Row, UnitMemory, Wait
-from sysresp.controller.runs import SETTLE_SEC, again, is_late, look
+from sysresp.controller.runs import SETTLE_SEC, again, look
 from sysresp.ports import Record, Seen
 from sysresp.units.supervision import restarts_after
 
@@ -87,24 +87,23 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
     is_known = known is not None
     if known is None:
         known = NEW._replace(n_restarts=seen.n_restarts)
-    elif is_late(seen, known):
-        return  # a look that was answered before the last signal was read
     where = phase(seen, known)
-    count = 0
-    refused = told.refused
+    count = is_ours = 0
     is_ahead = _is_ahead(member, known, seen, where, told)
     if is_known:
         if seen.n_restarts < known.n_restarts and not known.is_reset:
             found["uncounted"] += 1
             count = known.missing
         else:
-            count = deaths(known, seen, where, refused + is_ahead)
+            count = deaths(known, seen, where, told.refused + is_ahead)
+            is_ours = _is_ours(member, known, seen, told)
     known, named = _past(draft, member, known, seen, told)
     found["journal"] += named
     ends_now = where is not Phase.UP and (
         seen.invocation not in ("", known.invocation) or not known.is_ended
     )
-    for _ in range(count - named - ends_now):
+    lost = count - named - ends_now
+    for _ in range(lost + is_ours if lost > 0 or not told.runs else 0):
         found["count"] += 1
         known = known._replace(lost=known.lost + 1, failures=known.failures + 1)
         row = Exit(seen.unit, f"lost-{known.lost}", generation=known.generation, source="count")
@@ -170,6 +169,23 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
             known = known._replace(our_job="", wait=Wait.NOTHING, wake_at=0.0, on=())
         draft.act(Row(row))
     return known, new
+
+
+def _is_ours(member: Member, known: UnitMemory, seen: Seen, told: Gap) -> bool:
+    """Say whether the controller, before the gap, began the first run in it: RestartUnit is not counted.
+
+    It may have been cut before it did what is in memory. Then systemd ended the wait, and not before its
+    time; or a person did, which nobody can tell apart: so this is believed only where the journal has holes.
+    """
+    if known.our_job == "Start":
+        return seen.invocation not in ("", known.invocation)
+    if known.our_job != "Shorten" or seen.invocation in ("", known.invocation):
+        return False
+    if seen.n_restarts <= known.n_restarts:
+        return True
+    first = next((r for i, r in told.runs.items() if i not in (known.invocation, known.previous)), None)
+    began = first[0].monotonic if first else seen.started
+    return began < known.changed + limits.systemd_waits(member.supervision, known) - 0.05
 
 
 def _is_ahead(member: Member, known: UnitMemory, seen: Seen, where: Phase, told: Gap) -> bool:
