@@ -43,6 +43,7 @@ class Options:
     colour: bool = True
     dry_run: bool = False
     drift: str = ""  # "accept", "overwrite"; "": neither
+    again: str = ""  # the command with which to go on; "": that of apply
 
 
 USUAL = Options()
@@ -77,7 +78,8 @@ def apply(source: Source, options: Options = USUAL, *, plan_path: str = "") -> i
         return _converge(wish, host, options, began, f"sysresp plan --out {plan_path}", check=saved.check)
     host = hosts.host(source.scope, source.mode)
     wish, spec = _wished(source, host, options, "apply")
-    return _converge(wish, host, options, began, _again("apply", wish, *source.files), spec=spec)
+    again = options.again or _again("apply", wish, *source.files)
+    return _converge(wish, host, options, began, again, spec=spec)
 
 
 def rollback(number: int, *, project: str, scope: Scope, options: Options = USUAL) -> int:
@@ -148,7 +150,8 @@ def down(
 ) -> int:
     """Stop and remove a project, or services of it."""
     began = time.monotonic()
-    owned = [one for one in hosts.manifests(scope, project) if not modes or one.mode in modes]
+    owned = [one for one in hosts.manifests(scope) if hosts.can_mean(one.project, project)]
+    owned = [one for one in owned if not modes or one.mode in modes]
     one = _only(owned, names, project)
     host = hosts.host(scope, Mode(one.mode))
     with running.progress() as show:
@@ -271,9 +274,7 @@ def _show(plan: Plan, unchanged: int, options: Options) -> None:
 
 def _project(project: str, scope: Scope) -> tuple[Host, str]:
     """Return the host of the one project that is meant, in the mode in which it is or was applied."""
-    known = hosts.projects(scope)
-    if project:
-        known = [one for one in known if one[0] == project]
+    known = [one for one in hosts.projects(scope) if hosts.can_mean(one[0], project)]
     if not known:
         whose = f'the project "{project}"' if project else "any project"
         raise SysrespError(f"there is no history of {whose} here", exit=Exit.UNKNOWN)

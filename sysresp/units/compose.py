@@ -10,19 +10,13 @@ Problem at the line of its key, and the unit is never written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from zlib import crc32
 
 from sysresp.model import Command, Kind, ReadyBy, Restart, Scope, Service
 from sysresp.spec import names
 from sysresp.units import hardening, quote
 from sysresp.units.directives import TABLE
 from sysresp.units.sheet import Group, Groups, Report, Setting, check_directive, one_line, span, too_new
-
-
-def restart_delay(restart: Restart, unit: str) -> float:
-    """Return RestartSec=: the delay plus the unit's own share of the jitter, the same at every render."""
-    share = crc32(unit.encode(errors="surrogateescape")) / 2**32
-    return restart.delay_sec + round(restart.jitter_sec * share, 3)
+from sysresp.units.supervise import grows_by_itself, least_sec, restart_sec
 
 
 def compose(service: Service, setting: Setting, report: Report) -> Groups:
@@ -32,12 +26,12 @@ def compose(service: Service, setting: Setting, report: Report) -> Groups:
         "about": _about(service, setting, report, instanced),
         "order": _order(service, setting, report, instanced),
         "conditions": _conditions(service, setting, report, instanced),
-        "limit": _limit(service.restart),
+        "limit": _limit(service.restart, report),
         "run": _run(service, setting, report, instanced),
         "who": _who(service, setting, report, instanced),
         "environment": _environment(service, setting, report, instanced),
         "directories": _directories(service, report, instanced),
-        "restart": _restart(service, setting, report),
+        "restart": _restart(service, setting),
         "stop": _stop(service),
         "resources": _resources(service, setting),
         "hardening": _hardening(service, setting, report, instanced),
@@ -110,9 +104,16 @@ def _conditions(service: Service, setting: Setting, report: Report, instanced: b
     return group
 
 
-def _limit(restart: Restart) -> Group:
+def _limit(restart: Restart, report: Report) -> Group:
     if restart.attempts is None:
         return Group([("StartLimitIntervalSec", "0")])
+    if restart.when != "no" and (least := least_sec(restart)) > restart.within_sec:
+        report.warn(
+            "restart.attempts",
+            f"is never reached: the delays of {restart.attempts} restarts add up to {least:.0f}s,"
+            f" and `within` is {span(restart.within_sec)}",
+            "make `within` longer, or `attempts` fewer",
+        )
     return Group(
         [("StartLimitIntervalSec", span(restart.within_sec)), ("StartLimitBurst", str(restart.attempts))]
     )
@@ -245,22 +246,15 @@ def _directories(service: Service, report: Report, instanced: bool) -> Group:
     return group
 
 
-def _restart(service: Service, setting: Setting, report: Report) -> Group:
+def _restart(service: Service, setting: Setting) -> Group:
     restart = service.restart
     group = Group([("Restart", restart.when)])
     if restart.when != "no":
-        delay = restart_delay(restart, names.unit_name(setting.project, service))
-        group.add("RestartSec", span(delay))
-        if restart.max_delay_sec is not None:
-            if setting.version >= TABLE["RestartMaxDelaySec"].since:
-                group.add("RestartSteps", str(restart.steps or 5))
-                group.add("RestartMaxDelaySec", span(restart.max_delay_sec))
-            else:
-                report.warn(
-                    "restart.max_delay",
-                    f"{too_new('RestartMaxDelaySec', setting.version)}: every restart waits {span(delay)}",
-                    "set restart.delay to a longer time, or remove restart.max_delay",
-                )
+        unit = names.unit_name(setting.project, service)
+        group.add("RestartSec", span(restart_sec(service, unit, setting.version)))
+        if restart.max_delay_sec is not None and grows_by_itself(setting.version):
+            group.add("RestartSteps", str(restart.steps or 5))
+            group.add("RestartMaxDelaySec", span(restart.max_delay_sec))
     for directive, values in (
         ("SuccessExitStatus", restart.success_exit),
         ("RestartPreventExitStatus", restart.prevent_exit),

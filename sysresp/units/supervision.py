@@ -9,6 +9,8 @@ manifests stay small and an older controller can read a newer one's.
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
@@ -47,6 +49,7 @@ class Supervision(NamedTuple):
     failures: int = 0  # more failures than this in `per_sec`, by the ledger, and the unit is stopped; 0: any
     per_sec: float = 3600.0
     probe: Probe | None = None
+    rest_sec: float = 0.0  # RestartSec= where that is longer than `delay_sec`: the controller ends the wait
 
 
 DEFAULT = Supervision()
@@ -72,9 +75,8 @@ def dumps(supervision: Supervision) -> dict[str, Any]:
 
 def loads(fields: dict[str, Any]) -> Supervision:
     """Return the supervision of which `dumps` made this; TypeError or ValueError if it is none."""
-    probe = fields.get("probe")
     known = _known(fields, DEFAULT)
-    if probe is not None:
+    if (probe := fields.get("probe")) is not None:
         known["probe"] = Probe(**_known(probe, Probe()))
     return Supervision(**known)
 
@@ -91,7 +93,7 @@ def loads_settings(fields: dict[str, Any]) -> Settings:
 
 def _differing(value: Any, default: Any) -> dict[str, Any]:
     return {
-        name: have
+        name: list(have) if isinstance(have, tuple) else have  # as it is read back: JSON knows no tuples
         for name, have, usual in zip(value._fields, value, default, strict=True)
         if have != usual and name != "probe"
     }
@@ -129,3 +131,84 @@ def delay(supervision: Supervision, restarts: int) -> float:
     if restarts > supervision.steps:
         return longest
     return float(base * (longest / base) ** ((restarts - 1) / supervision.steps))
+
+
+def rest(supervision: Supervision, restarts: int) -> float:
+    """Return the pause that systemd itself makes there; the controller ends it after `delay`.
+
+    It is longer where one unit file is that of several instances, each with a jitter of its own, and where
+    systemd cannot let the delay grow: then it waits the longest, should the controller be away.
+    """
+    own = supervision.rest_sec or supervision.delay_sec
+    return delay(supervision._replace(delay_sec=own), restarts) if supervision.is_native else own
+
+
+def needs_controller(supervision: Supervision) -> tuple[str, ...]:
+    """Return the keys of the service that do nothing unless the controller runs."""
+    needed = {
+        "restart.max_delay": supervision.max_delay_sec > 0 and not supervision.is_native,
+        "restart.jitter": supervision.is_native and supervision.rest_sec > supervision.delay_sec,
+        "restart.then": supervision.cooldown_sec > 0,
+        "restart.failures": supervision.failures > 0,
+        "restart.reset_after": supervision.reset_after_sec > 0,
+        "health": supervision.probe is not None,
+    }
+    return tuple(key for key, is_so in needed.items() if is_so)
+
+
+CLEAN_SIGNALS = ("SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE")
+"""Signals that end a service well (systemd.service(5), SuccessExitStatus=)."""
+
+NEVER = frozenset({"exec-condition", "start-limit-hit"})
+"""Results after which Restart= never acts: the start was skipped, or refused."""
+
+# systemd.service(5), the table of Restart=, as service_shall_restart() in src/core/service.c reads it.
+RESTARTED_AFTER: dict[str, Callable[[str], bool]] = {
+    "no": lambda _: False,
+    "always": lambda _: True,
+    "on-success": lambda result: result == "success",
+    "on-failure": lambda result: result != "success",
+    "on-abnormal": lambda result: result not in ("success", "exit-code"),
+    "on-abort": lambda result: result in ("signal", "core-dump"),
+    "on-watchdog": lambda result: result == "watchdog",
+}
+
+
+def restarts_after(supervision: Supervision, result: str, exec_code: int, exec_status: int) -> bool:
+    """Say whether systemd starts the unit again after a run that ended so, the start limit aside.
+
+    `result` is Result=, "" if it is unknown and follows from the exit; `exec_code` 1 exited, 2 killed,
+    3 dumped core, 0 without a main process.
+    """
+    result = result or result_of(supervision, exec_code, exec_status)
+    if result in NEVER or _is_among(supervision.prevent_exit, exec_code, exec_status):
+        return False
+    if _is_among(supervision.force_exit, exec_code, exec_status):
+        return True
+    return RESTARTED_AFTER[supervision.when](result)
+
+
+def result_of(supervision: Supervision, exec_code: int, exec_status: int) -> str:
+    """Return the Result= that follows from the end of the main process, if nothing else went wrong."""
+    clean = ("0", *supervision.success_exit)
+    if exec_code == 0 or _is_among(clean, exec_code, exec_status):
+        return "success"
+    if exec_code == 2 and _is_among(CLEAN_SIGNALS, exec_code, exec_status):
+        return "success"
+    return {1: "exit-code", 2: "signal"}.get(exec_code, "core-dump")
+
+
+def _is_among(statuses: tuple[str, ...], exec_code: int, exec_status: int) -> bool:
+    """Say whether the exit is one of these, written as services.toml has them: "75", "SIGTERM"."""
+    if exec_code == 0 or not statuses:
+        return False
+    if exec_code == 1:
+        return str(exec_status) in statuses
+    return any(_signal_number(status) == exec_status for status in statuses)
+
+
+def _signal_number(name: str) -> int:
+    """Return the number of "SIGTERM", "SIGRTMIN+3" or "SIGRTMAX-1"; 0 if it names no signal."""
+    base, sign, offset = name.partition("+") if "+" in name else name.partition("-")
+    number = int(getattr(signal, base, 0)) if base.startswith("SIG") else 0
+    return number + int(f"{sign}{offset}") if sign and number else number
