@@ -163,8 +163,8 @@ class Probes:
         """Probe this run of the unit from now on; nothing changes if that is so already."""
         old = self._watches.get(unit)
         if old is not None:
-            state = old.state
-            if (state.invocation, state.started, old.probe) == (invocation, started, probe):
+            if (old.state.invocation, old.probe) == (invocation, probe):
+                old.state = old.state._replace(started=started)
                 return
             self.forget(unit)
         watch = _Watch(unit, probe, ProbeState(invocation, started))
