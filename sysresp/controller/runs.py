@@ -47,9 +47,20 @@ def saw(draft: Draft, seen: Seen) -> None:
     known = draft.get(seen.unit)
     if known is None:
         known = NEW._replace(n_restarts=seen.n_restarts)
-    elif 0 < seen.changed < known.changed or (seen.invocation and seen.invocation == known.previous):
-        return  # told late
+    elif _is_late(known, seen):
+        return
     look(draft, member, known, seen)
+
+
+def _is_late(known: UnitMemory, seen: Seen) -> bool:
+    """Say whether this is of a time before what is known: a look at the unit overtook the signal.
+
+    The first signal of a unit's first run has the new invocation already, and no time of any change.
+    """
+    is_same = seen.invocation != "" and seen.invocation == known.invocation
+    if seen.changed < known.changed and (seen.changed or is_same):
+        return True
+    return seen.invocation != "" and seen.invocation == known.previous
 
 
 def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen) -> None:
