@@ -86,11 +86,7 @@ class World:
         return found
 
     def said(self, *units: str) -> list[Record]:
-        before = self.cursor
-        records, self.cursor, is_whole = self.records.since(before, units)
-        if USER and not before:  # where the journal is not on disk, a user may not even read his own
-            assert (records, self.cursor, is_whole) == ([], "", False)
-            pytest.skip("this user has no journal")
+        records, self.cursor, is_whole = self.records.since(self.cursor, units)
         assert is_whole
         return records
 
@@ -164,7 +160,9 @@ def test_start_and_stop(world: World) -> None:
     assert down.ended >= down.started == up.started
     assert seen(world.manager, [A]) == [Seen(A)]
     kinds = [(record.kind, record.invocation) for record in world.said(A)]
-    assert kinds == [("started", up.invocation), ("finished", up.invocation), ("stopped", up.invocation)]
+    # A user's manager says the second one only to those who debug (unit_log_success in src/core/unit.c).
+    told_kinds = ["started", "stopped"] if USER else ["started", "finished", "stopped"]
+    assert kinds == [(kind, up.invocation) for kind in told_kinds]
     assert world.said(A) == []
 
 
