@@ -218,6 +218,8 @@ def _mend(facts: Facts, mine: str, *, fallback: str) -> Iterator[str]:
             if facts.name:
                 yield f"sysresp drift{mine} {facts.name}"
                 yield f"sysresp apply{mine} {facts.origin.path or 'services.toml'}"
+            else:
+                yield f"systemctl{mine} status {unit}"
         case "stopped" | "skipped":
             yield start
         case "queued" | "starting" | "stopping":
