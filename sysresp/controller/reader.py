@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -194,7 +195,14 @@ class Reader:
         return self._db
 
     def _connect(self) -> sqlite3.Connection:
-        """Open the file, with its log if there is one and that is possible, else as it is."""
+        """Open the file, with its log if there is one and that is possible, else as it is.
+
+        Its owner may have put something else there: SQLite would follow a link, and wait at a pipe for ever.
+        """
+        for part in ("", "-wal", "-shm", "-journal"):
+            with suppress(FileNotFoundError):
+                if not stat.S_ISREG(os.lstat(self._path + part).st_mode):
+                    raise LedgerTrouble(f"cannot read {self._path}: {self._path}{part} is no plain file")
         ways = ("mode=ro", "mode=ro&immutable=1")
         for how in ways if os.path.lexists(f"{self._path}-wal") else ways[1:]:
             self._is_frozen = how is ways[-1]
