@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
+from enum import StrEnum
 from math import isnan
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
-from sysresp.controller.events import Exit, Fate, Note, UnitMemory, Wait
+from sysresp.controller.events import Exit, Fate, Note, UnitMemory
 
 FILE = "ledger.db"
 """Its name in the controller's StateDirectory (`reconcile.layout.controller_dirs`)."""
@@ -204,16 +205,15 @@ def to_memory(fields: str) -> UnitMemory:
 
 
 def _remembered(name: str, value: Any) -> Any:
-    usual = getattr(_FRESH, name)
-    if name == "wait":
-        return Wait(value)
-    if name == "is_healthy" and (value is None or isinstance(value, bool)):
-        return value
-    if isinstance(usual, tuple) and isinstance(value, list):
-        return tuple(str(item) if name == "on" else _seconds(float(item)) for item in value)
-    if isinstance(usual, float) and isinstance(value, (int, float)):
+    """Return the value of a field of the memory, by the type that the field is declared with."""
+    kind = _MEMORY[name]
+    if kind is float and isinstance(value, (int, float)):
         return _seconds(value)
-    if type(value) is not type(usual):
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_seconds(float(item)) if get_args(kind)[0] is float else str(item) for item in value)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return kind(value)
+    if type(value) not in (get_args(kind) or (kind,)):
         raise ValueError(f"{name} cannot be {value!r:.40}")
     return value
 
@@ -231,6 +231,7 @@ def _seconds(value: Any) -> float:
 
 
 _FRESH = UnitMemory()
+_MEMORY = get_type_hints(UnitMemory)
 _EXIT: Mapping[str, Any] = Exit(unit="", invocation="")._asdict()
 _FATES = {fate.value: fate for fate in Fate}
 
