@@ -113,7 +113,9 @@ def block(world: World) -> None:
     """Let web wait for db, and db for disk, which cools down."""
     for unit, on in ((WEB, DB), (DB, DISK)):
         world.manager.set_state(unit, "inactive")
-        world.ledger.commit(units={unit: UnitMemory(wait=Wait.BLOCKED, on=(on,))})
+        # `on` is all that it requires; `why` is what was down of it.
+        memory = UnitMemory(wait=Wait.BLOCKED, on=("shop-cron@1.service", on), why=on)
+        world.ledger.commit(units={unit: memory})
     world.fail(DISK, wait=Wait.COOLDOWN, wake_at=world.clock.monotonic() + 860)
     world.journal.lines[DISK] = ["mount: no such device"]
 

@@ -95,10 +95,16 @@ def _add(row: rows.Row, memory: UnitMemory, now: Now) -> None:
         reason = row.reason or memory.why
         row.set("cooling down" if wait == "cooldown" else "waiting to start", rows.BAD, reason)
     elif wait == "blocked":
-        row.wait, row.waits_for = wait, memory.on
-        row.set("blocked", rows.BAD, "needs " + ", ".join(memory.on) if memory.on else memory.why)
+        row.wait, row.waits_for = wait, blockers(memory)
+        row.set("blocked", rows.BAD, "needs " + ", ".join(row.waits_for) if row.waits_for else memory.why)
     elif memory.is_stopped and row.state == "stopped":
         row.set("stopped", rows.OFF, row.reason or "by hand", well=row.well)
+
+
+def blockers(memory: UnitMemory) -> tuple[str, ...]:
+    """Return what it waits for: of all that it requires, that which was down when the controller looked."""
+    down = memory.why.split(", ")
+    return tuple(unit for unit in memory.on if unit in down) or memory.on
 
 
 def _due(memory: UnitMemory, now: Now) -> float | None:

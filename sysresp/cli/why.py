@@ -38,7 +38,7 @@ class Facts(NamedTuple):
     restarts: int = 0  # NRestarts
     next_run: float = 0.0  # of its timer
     next_start: float = 0.0  # by the controller
-    requires: tuple[str, ...] = ()  # what it requires and is not up
+    requires: tuple[str, ...] = ()  # what it requires, or waits for, and is not up
     queued_after: tuple[str, ...] = ()  # jobs that its own start job waits for
     conditions: tuple[str, ...] = ()  # that are not met: "ConditionPathExists=/srv/shop"
     error: str = ""  # why systemd cannot load it
@@ -104,8 +104,8 @@ def waits_for(facts: Facts) -> tuple[str, ...]:
         return facts.queued_after
     if facts.active not in _DOWN or facts.load != "loaded" or facts.is_well or _is_stopped(facts):
         return ()
-    if facts.memory is not None and facts.memory.wait is Wait.BLOCKED and facts.memory.on:
-        return facts.memory.on
+    if facts.memory is not None and facts.memory.wait is Wait.BLOCKED:
+        return facts.requires  # who is up by now is none of it
     # One that failed by itself did start: it is down for its own reasons.
     return () if facts.state == "failed" and facts.result not in {"", "success"} else facts.requires
 
@@ -179,6 +179,8 @@ def _next_of_down(facts: Facts, present: Present, others: str) -> Next:
         return Next(f"nothing, even when {others} is up again; no controller is at work to start it")
     if facts.is_well:
         return Next()
+    if facts.state == "blocked" and present.has_controller:
+        return Next("the controller starts it: what it waited for is up")
     if _is_stopped(facts):
         return Next("nothing, until somebody starts it; it was stopped by hand")
     if memory is not None and memory.wait in {Wait.COOLDOWN, Wait.SLOT, Wait.BLOCKED}:

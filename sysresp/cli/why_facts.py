@@ -17,7 +17,7 @@ from sysresp.cli import hosts, remembered, rows, status, terminal, why_text
 from sysresp.cli.outcome_text import line_text
 from sysresp.cli.why import Answer, Facts, Present, explain, waits_for
 from sysresp.controller.events import Exit as Ended
-from sysresp.controller.events import UnitMemory
+from sysresp.controller.events import UnitMemory, Wait
 from sysresp.controller.fallback import UNIT as CONTROLLER
 from sysresp.controller.reader import Reader
 from sysresp.controller.tables import LedgerTrouble
@@ -160,7 +160,7 @@ class _Look:
             result=str(said.get("Result", "")),
             restart=str(said.get("Restart", "")),
             restart_at=restart_at,
-            requires=self._down(_names(said, "Requires", "Requisite", "BindsTo")),
+            requires=self._down(_names(said, "Requires", "Requisite", "BindsTo", more=_waits(facts))),
             queued_after=self._in_job(_names(said, "After")) if facts.state == "queued" else (),
             conditions=_unmet(said.get("Conditions")) if facts.state == "skipped" else (),
             error=_error(said.get("LoadError")),
@@ -203,8 +203,13 @@ def _number(value: object) -> int:
     return value if isinstance(value, int) and value < 1 << 63 else 0
 
 
-def _names(said: dict[str, object], *properties: str) -> list[str]:
-    found: dict[str, None] = {}
+def _waits(facts: Facts) -> tuple[str, ...]:
+    memory = facts.memory
+    return memory.on if memory is not None and memory.wait is Wait.BLOCKED else ()
+
+
+def _names(said: dict[str, object], *properties: str, more: Sequence[str] = ()) -> list[str]:
+    found = dict.fromkeys(more)
     for name in properties:
         value = said.get(name)
         found.update(dict.fromkeys(str(one) for one in value) if isinstance(value, (list, tuple)) else {})
