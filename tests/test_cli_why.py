@@ -198,6 +198,26 @@ def test_what_somebody_stopped_says_so(world: World) -> None:
 
 
 @pytest.mark.parametrize(
+    ("restart", "result", "words"),
+    [
+        ("always", "exit-code", "systemd gave up, as it does after too many starts"),
+        ("on-failure", "start-limit-hit", "systemd gave up, as it does after too many starts"),
+        ("on-abnormal", "exit-code", "Restart=on-abnormal does not follow such an end"),
+        ("no", "signal", "Restart=no does not follow such an end"),
+    ],
+)
+def test_why_systemd_leaves_it_dead(bare: World, restart: str, result: str, words: str) -> None:
+    unit = bare.manager.set_state(WEB, "failed", "failed", result)
+    unit.extra = {"Restart": restart}
+    assert f"next: nothing; {words}" in bare.run("why", "web")
+
+
+def test_what_the_controller_gave_up_has_its_reason(world: World) -> None:
+    world.fail(WEB, fate=Fate.GAVE_UP, why="4 cooldowns in a row")
+    assert "next: nothing; it was given up: 4 cooldowns in a row" in world.run("why", "web")
+
+
+@pytest.mark.parametrize(
     ("load", "state", "commands"),
     [
         ("masked", "masked", [f"systemctl unmask {WEB}", "sysresp start web"]),

@@ -72,13 +72,15 @@ def memories(scope: str, env: Mapping[str, str]) -> dict[str, UnitMemory]:
 
 def remember(shown: Iterable[rows.Row], known: Mapping[str, UnitMemory], now: Now) -> None:
     """Add to the rows what the controller remembers of their units."""
+    shown = tuple(shown) if known else ()
+    down = {row.observed.name for row in shown if row.observed.active in _DOWN}
     for row in shown:
         memory = known.get(row.observed.name)
         if memory is not None:
-            _add(row, memory, now)
+            _add(row, memory, now, down)
 
 
-def _add(row: rows.Row, memory: UnitMemory, now: Now) -> None:
+def _add(row: rows.Row, memory: UnitMemory, now: Now, down: set[str]) -> None:
     seen = row.observed
     wait = str(memory.wait.value)
     if seen.active in {"active", "reloading"}:
@@ -95,16 +97,16 @@ def _add(row: rows.Row, memory: UnitMemory, now: Now) -> None:
         reason = row.reason or memory.why
         row.set("cooling down" if wait == "cooldown" else "waiting to start", rows.BAD, reason)
     elif wait == "blocked":
-        row.wait, row.waits_for = wait, blockers(memory)
+        row.wait, row.waits_for = wait, _blockers(memory, down)
         row.set("blocked", rows.BAD, "needs " + ", ".join(row.waits_for) if row.waits_for else memory.why)
     elif memory.is_stopped and row.state == "stopped":
         row.set("stopped", rows.OFF, row.reason or "by hand", well=row.well)
 
 
-def blockers(memory: UnitMemory) -> tuple[str, ...]:
-    """Return what it waits for: of all that it requires, that which was down when the controller looked."""
-    down = memory.why.split(", ")
-    return tuple(unit for unit in memory.on if unit in down) or memory.on
+def _blockers(memory: UnitMemory, down: set[str]) -> tuple[str, ...]:
+    """Return what it waits for, of all that it requires: what is seen to be down, else what may well be."""
+    seen = tuple(unit for unit in memory.on if unit in down)
+    return seen or tuple(unit for unit in memory.on if not unit.endswith((".slice", ".target"))) or memory.on
 
 
 def _due(memory: UnitMemory, now: Now) -> float | None:

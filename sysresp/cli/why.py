@@ -11,13 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from sysresp.controller.events import Exit, UnitMemory, Wait
+from sysresp.controller.events import Exit, Fate, UnitMemory, Wait
 from sysresp.model import NOWHERE, Origin
 
 DEEPEST = 100
 """Levels of a chain that are followed: more are a circle in disguise."""
 
 _DOWN = frozenset({"inactive", "failed"})
+_ABNORMAL = ("signal", "core-dump", "timeout", "watchdog")
+_FAILURE = (*_ABNORMAL, "exit-code", "protocol", "oom-kill", "resources")
+# Restart=: after which ends systemd starts it again (systemd.service(5), table 1)
+_FOLLOWED = {
+    "always": _FAILURE,
+    "on-failure": _FAILURE,
+    "on-abnormal": _ABNORMAL,
+    "on-abort": ("signal", "core-dump"),
+    "on-watchdog": ("watchdog",),
+}
 
 
 class Facts(NamedTuple):
@@ -185,8 +195,11 @@ def _next_of_down(facts: Facts, present: Present, others: str) -> Next:
         return Next("nothing, until somebody starts it; it was stopped by hand")
     if memory is not None and memory.wait in {Wait.COOLDOWN, Wait.SLOT, Wait.BLOCKED}:
         return Next("nothing; the controller was to start it again, and does not run")
-    if facts.result == "start-limit-hit":
-        return Next("nothing; systemd gave up, after too many starts in too short a time")
+    if present.has_controller and memory is not None and memory.fate is Fate.GAVE_UP and memory.why:
+        return Next(f"nothing; it was given up: {memory.why}")
+    # The start limit leaves the Result= of the last end (service_enter_dead in systemd's service.c).
+    if facts.state == "failed" and facts.result in {"start-limit-hit", *_FOLLOWED.get(facts.restart, ())}:
+        return Next("nothing; systemd gave up, as it does after too many starts in too short a time")
     if facts.state == "failed" and facts.restart:
         return Next(f"nothing; Restart={facts.restart} does not follow such an end")
     return Next("nothing, until somebody starts it")

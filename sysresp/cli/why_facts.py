@@ -156,11 +156,14 @@ class _Look:
             delay = _number(said.get("RestartUSecNext")) or _number(said.get("RestartUSec"))
             changed = _number(said.get("StateChangeTimestamp"))
             restart_at = (changed + delay) / 1e6 if changed else 0.0
+        requires = self._down(_names(said, "Requires", "Requisite", "BindsTo", more=_waits(facts)))
+        if facts.state == "blocked" and requires:
+            facts = facts._replace(reason=f"needs {', '.join(requires)}")
         return facts._replace(
             result=str(said.get("Result", "")),
             restart=str(said.get("Restart", "")),
             restart_at=restart_at,
-            requires=self._down(_names(said, "Requires", "Requisite", "BindsTo", more=_waits(facts))),
+            requires=requires,
             queued_after=self._in_job(_names(said, "After")) if facts.state == "queued" else (),
             conditions=_unmet(said.get("Conditions")) if facts.state == "skipped" else (),
             error=_error(said.get("LoadError")),
