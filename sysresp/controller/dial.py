@@ -36,6 +36,7 @@ MOST_LOOKUPS = 16  # names looked up at once, each in a thread
 _OURS = frozenset(
     {errno.EACCES, errno.EPERM, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EAFNOSUPPORT}
 )
+_PENDING = frozenset({errno.EINPROGRESS, errno.EALREADY})
 _SO_ERROR = (socket.SOL_SOCKET, socket.SO_ERROR)
 _UNIX_KINDS = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM)
 _TCP_KIND = socket.SOCK_STREAM
@@ -254,6 +255,10 @@ class Dial:
                 return
             number = connection.connect_ex(at)
             if number == errno.EINPROGRESS:
+                # On the loopback the answer came while the call held the socket, and is known to the next
+                # call: no need to ask the loop, which costs more.
+                number = connection.connect_ex(at)
+            if number in _PENDING:
                 self._fd = connection.fileno()
                 self._loop.add_writer(self._fd, self._writable)
                 return

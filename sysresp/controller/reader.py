@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 
 from sysresp.controller import tables
 from sysresp.controller.events import Exit, UnitMemory
-from sysresp.controller.ledger import LedgerNewer, LedgerTrouble
-from sysresp.controller.tables import Stored, Told
+from sysresp.controller.tables import LedgerNewer, LedgerTrouble, Stored, Told
 
 _BUSY_SEC = 2.0
 
@@ -105,6 +104,25 @@ class Reader:
         with suppress(ValueError, TypeError):
             return tables.to_memory(rows[0][0]) if rows else None
         return None
+
+    def remarkable(self) -> dict[str, UnitMemory]:
+        """Return the memory of the units that wait, were stopped by somebody, or have a verdict of a probe.
+
+        Of a thousand units that simply run, nothing is decoded: `status` asks this.
+        """
+        found = {}
+        marks = " OR ".join(
+            f"""fields LIKE '%"{name}":%'""" for name in ("wait", "is_stopped", "is_healthy")
+        )
+        for unit, fields in self._rows(f"SELECT unit, fields FROM memory WHERE {marks}"):
+            with suppress(ValueError, TypeError):
+                found[str(unit)] = tables.to_memory(fields)
+        return found
+
+    def last(self, unit: str) -> Exit | None:
+        """Return the newest exit of the unit."""
+        found = self.exits((unit,), limit=1)
+        return found[0] if found else None
 
     def stored(self) -> Stored:
         """Return everything that the controller remembers."""

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 
 from sysresp.controller.events import Exit, Fate, Note, UnitMemory, Wait
 
+FILE = "ledger.db"
+"""Its name in the controller's StateDirectory (`reconcile.layout.controller_dirs`)."""
+
 APPLICATION = 0x73797372
 """PRAGMA application_id, "sysr": file(1) and we know the file by it."""
 
@@ -116,6 +119,20 @@ class Stored(NamedTuple):
     units: dict[str, UnitMemory]
     meta: dict[str, str]
     cursor: str  # of the journal; "" if there is none yet
+
+
+class LedgerTrouble(Exception):
+    """The ledger cannot be read or written now; nothing of what was to be written is in it."""
+
+    def __init__(self, why: str, *, is_new: bool = False, stored: Stored | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.is_new = is_new  # what was in it is gone: commit all that you remember next, not the changes
+        self.stored = stored or Stored({}, {}, "")  # from `open`: what could be read nevertheless
+
+
+class LedgerNewer(LedgerTrouble):
+    """A newer sysresp made the file, and this one must not touch it."""
 
 
 class Told(NamedTuple):

@@ -75,9 +75,8 @@ def dumps(supervision: Supervision) -> dict[str, Any]:
 
 def loads(fields: dict[str, Any]) -> Supervision:
     """Return the supervision of which `dumps` made this; TypeError or ValueError if it is none."""
-    probe = fields.get("probe")
     known = _known(fields, DEFAULT)
-    if probe is not None:
+    if (probe := fields.get("probe")) is not None:
         known["probe"] = Probe(**_known(probe, Probe()))
     return Supervision(**known)
 

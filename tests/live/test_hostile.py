@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 
 import pytest
 
 from tests.live.conftest import Box
-from tests.live.storms import LEDGER, UNIT, enable, is_up, ledger
+from tests.live.storms import LEDGER, UNIT, enable, is_up, query
 from tests.live.until import until
 
 pytestmark = pytest.mark.live
@@ -46,12 +45,8 @@ class Scene:
 
     def rows(self) -> list[str]:
         """Return the runs of the service that are in the ledger."""
-        try:
-            with ledger(self.box) as db:
-                rows = db.execute("SELECT invocation FROM exit WHERE unit = ? ORDER BY id", (self.unit,))
-                return [run for (run,) in rows]
-        except sqlite3.Error:
-            return []
+        rows = query(self.box, "SELECT invocation FROM exit WHERE unit = ? ORDER BY id", self.unit)
+        return [run for (run,) in rows]
 
     def expect(self, *runs: str) -> None:
         until(lambda: set(runs) <= set(self.rows()), f"the ledger has {runs}")

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests.live.conftest import CHECKOUT, Box
-from tests.live.storms import TRUTH, enable, ledger
+from tests.live.storms import TRUTH, enable, query
 from tests.live.until import until
 
 pytestmark = pytest.mark.live
@@ -76,16 +76,13 @@ def test_what_was_stopped_meanwhile_stays_stopped(box: Box) -> None:
 
 
 def _notes(box: Box, unit: str, kind: str) -> list[str]:
-    with ledger(box) as db:
-        return [
-            row[0] for row in db.execute("SELECT text FROM note WHERE unit = ? AND kind = ?", (unit, kind))
-        ]
+    rows = query(box, "SELECT text FROM note WHERE unit = ? AND kind = ?", unit, kind)
+    return [text for (text,) in rows]
 
 
 def _waiting(box: Box) -> list[str]:
     """Return the units for which the controller will do something at a time it knows."""
-    with ledger(box) as db:
-        rows = db.execute("SELECT unit, fields FROM memory").fetchall()
+    rows = query(box, "SELECT unit, fields FROM memory")
     return [unit for unit, fields in rows if json.loads(fields).get("wake_at")]
 
 
@@ -125,9 +122,8 @@ restart = {{ when = "on-failure", delay = "1s", max_delay = "6s", steps = 3, res
 
 def _starts(box: Box, unit: str) -> list[float]:
     """Return when each run that has ended began, by the ledger: its end less its length."""
-    with ledger(box) as db:
-        rows = db.execute('SELECT "when", uptime_sec FROM exit WHERE unit = ? ORDER BY "when"', (unit,))
-        return [when - uptime for when, uptime in rows]
+    rows = query(box, 'SELECT "when", uptime_sec FROM exit WHERE unit = ? ORDER BY "when"', unit)
+    return [when - uptime for when, uptime in rows]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from statistics import median
 import pytest
 
 from tests.live.conftest import CHECKOUT, Box
-from tests.live.storms import UNIT, Storm, enable, is_up, ledger
+from tests.live.storms import UNIT, Storm, enable, is_up, query
 from tests.live.until import until
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
@@ -22,8 +22,7 @@ HEALTHY = [f"calm@{n}" for n in range(1, 51)]
 
 
 def notes(box: Box, kind: str) -> list[str]:
-    with ledger(box) as db:
-        return [text for (text,) in db.execute("SELECT text FROM note WHERE kind = ? ORDER BY id", (kind,))]
+    return [text for (text,) in query(box, "SELECT text FROM note WHERE kind = ? ORDER BY id", kind)]
 
 
 def main_pids(box: Box, project: str) -> str:
