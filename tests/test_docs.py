@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from sysresp.cli import rows
+from sysresp.cli import remembered, rows
 from sysresp.cli.main import app
 from sysresp.errors import Exit
 from sysresp.reconcile.drift import KINDS
@@ -64,8 +64,9 @@ def test_the_manual_names_no_option_that_is_not_there() -> None:
 
 def test_every_state_and_exit_status_is_in_the_manual() -> None:
     page = MAN["sysresp.1"]
-    source = Path(rows.__file__).read_text()
+    source = Path(rows.__file__).read_text() + Path(remembered.__file__).read_text()
     states = set(re.findall(r'row\.set\(\s*"([a-z ]+)"', source)) | {"listening", "waiting"}
+    states.add("waiting to start")
     for state in states:
         assert re.search(rf"^\.It Li .*\b{state}\b", page, re.MULTILINE), state
     for status in Exit:

@@ -205,6 +205,28 @@ def test_a_memory_that_cannot_be_read_costs_only_itself(path: str) -> None:
         assert reader.unit(A) is None
 
 
+def test_what_no_clock_says_is_unknown(path: str) -> None:
+    """The file's owner may write what he wants into it, and root's commands must be able to show it."""
+    ledger = opened(path)
+    ledger.commit(**batch(1))
+    ledger.close()
+    with sqlite3.connect(path) as db:
+        db.execute(
+            "UPDATE exit SET at = 9e999, \"when\" = 1e300, uptime_sec = -9e999, exec_code = 'x', unit = 7"
+        )
+        db.execute("UPDATE note SET at = 'soon', text = x'ff00'")
+        db.execute(
+            'UPDATE memory SET fields = \'{"wake_at":Infinity,"recent":[NaN,1]}\' WHERE unit = ?', (B,)
+        )
+    db.close()
+    with Reader(path) as reader:
+        told = reader.events()[0]
+        assert reader.unit(B) == UnitMemory(recent=(0.0, 1.0))
+    one = next(t.what for t in told if isinstance(t.what, Exit))
+    assert (one.unit, one.when, one.uptime_sec, one.exec_code) == ("7", 0.0, 0.0, 0)
+    assert {t.at for t in told} == {0.0}
+
+
 def test_the_columns_are_the_fields(path: str) -> None:
     ledger = opened(path)
     ledger.close()

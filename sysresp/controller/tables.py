@@ -72,6 +72,7 @@ STEPS = (
 CURSOR = ":cursor"
 """The name in `meta` under which the journal's cursor stands; no name of the loop's begins with a colon."""
 
+_LATEST = 1e11  # the year 5138
 _FIELDS = Exit._fields
 _QUOTED = ", ".join(f'"{name}"' for name in _FIELDS)
 _IS_NEWS = f"excluded.fate != '{Fate.UNKNOWN.value}'"
@@ -182,13 +183,13 @@ def to_exit(row: tuple[Any, ...]) -> Told:
     number, at, *values = row
     fields = dict(zip(_FIELDS, values, strict=True))
     fields["fate"] = _FATES.get(fields["fate"], Fate.UNKNOWN)
-    return Told(int(number), float(at), Exit(**{n: _typed(v, _EXIT[n]) for n, v in fields.items()}))
+    return Told(int(number), _seconds(at), Exit(**{n: _typed(v, _EXIT[n]) for n, v in fields.items()}))
 
 
 def to_note(row: tuple[Any, ...]) -> Told:
     """Return what a row of `NOTES` says."""
     number, at, kind, unit, words, key = row
-    return Told(int(number), float(at), Note(str(kind), str(unit), str(words), float(at), str(key)))
+    return Told(int(number), _seconds(at), Note(str(kind), str(unit), str(words), _seconds(at), str(key)))
 
 
 def to_memory(fields: str) -> UnitMemory:
@@ -209,10 +210,9 @@ def _remembered(name: str, value: Any) -> Any:
     if name == "is_healthy" and (value is None or isinstance(value, bool)):
         return value
     if isinstance(usual, tuple) and isinstance(value, list):
-        kind: Any = str if name == "on" else float
-        return tuple(kind(item) for item in value)
+        return tuple(str(item) if name == "on" else _seconds(float(item)) for item in value)
     if isinstance(usual, float) and isinstance(value, (int, float)):
-        return float(value)
+        return _seconds(value)
     if type(value) is not type(usual):
         raise ValueError(f"{name} cannot be {value!r:.40}")
     return value
@@ -220,9 +220,14 @@ def _remembered(name: str, value: Any) -> Any:
 
 def _typed(value: Any, usual: Any) -> Any:
     """Return a value in its field's own type; the default where the file has something else."""
-    if isinstance(usual, float) and isinstance(value, (int, float)):
-        return float(value)
+    if isinstance(usual, float):
+        return _seconds(value)
     return value if type(value) is type(usual) or isinstance(value, Fate) else usual
+
+
+def _seconds(value: Any) -> float:
+    """Return a time or a length of time; 0 for what no clock says, and nobody could show."""
+    return float(value) if isinstance(value, (int, float)) and 0 <= value <= _LATEST else 0.0
 
 
 _FRESH = UnitMemory()
