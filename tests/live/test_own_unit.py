@@ -100,6 +100,7 @@ def test_the_unit_lets_it_work_and_no_more(copied: Box, way: str) -> None:
     copied.run(["rm", "-f", "/run/was-root"])
 
 
+@pytest.mark.slow
 def test_the_life_of_an_installed_controller(copied: Box) -> None:
     web = f"{copied.project}-web.service"
     assert controller(copied, "status").returncode == Exit.NOT_WELL
@@ -120,7 +121,7 @@ def test_the_life_of_an_installed_controller(copied: Box) -> None:
     for words in (["diff"], ["down"], ["rollback", "1"]):
         assert copied.sysresp(*words).returncode == 0, words
     assert status(copied)["pid"] == now["pid"]
-    for _ in range(7):  # more than its start limit
+    for _ in range(6):  # more than its start limit
         done = controller(copied, "restart", "--json")
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
@@ -142,6 +143,7 @@ def test_the_life_of_an_installed_controller(copied: Box) -> None:
     assert (copied.show(web, "ActiveState"), copied.show(web, "MainPID")) == ("active", pid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["raises", "hangs"])
 def test_broken_code_ends_in_a_record_and_not_in_a_loop(copied: Box, how: str) -> None:
     web = f"{copied.project}-web.service"
@@ -165,6 +167,8 @@ def test_broken_code_ends_in_a_record_and_not_in_a_loop(copied: Box, how: str) -
     text = copied.sysresp("controller", "status")
     assert text.returncode == Exit.NOT_WELL
     assert "gave up" in text.stdout
+    for words in (["status"], ["why", "web"]):
+        assert "systemd gave up on it" in copied.sysresp(*words).stdout, words
     since = ["--output=cat", "--since", f"@{int(began)}"]
     log = copied.run(["journalctl", "-u", own.UNIT, *since], check=True)
     assert log.stdout.count("a broken upgrade") == 5

@@ -242,6 +242,7 @@ def test_what_a_decision_costs(guarded: Box) -> None:
     print(f"{guarded.version}: {cost:.1f} ms for each decision of polkit")
 
 
+@pytest.mark.slow
 def test_what_it_leaves_in_its_directory_leads_root_nowhere(guarded: Box) -> None:
     """Links, pipes and rubbish where root's own commands look: nothing is followed, made or waited for."""
     guarded.write("/root/secret", '{"when": 1, "lines": ["a secret"]}', 0o600)
