@@ -70,6 +70,22 @@ def memories(scope: str, env: Mapping[str, str]) -> dict[str, UnitMemory]:
         return {}  # `why` and `incidents` tell it; systemd's own word is still true
 
 
+def gave_up(scope: str, env: Mapping[str, str]) -> str:
+    """Return what there is to say of a controller on which systemd gave up, "" if it did not."""
+    places = directories.get()
+    if places is None:
+        from sysresp.reconcile import layout  # noqa: PLC0415 - as above
+
+        places = layout.controller_dirs(scope, env)
+    for place in places:
+        if os.path.lexists(f"{place}/fallback.json"):
+            from sysresp.controller.fallback import read_fallback  # noqa: PLC0415 - hardly ever
+
+            if found := read_fallback(place):
+                return found.summary()
+    return ""
+
+
 def remember(shown: Iterable[rows.Row], known: Mapping[str, UnitMemory], now: Now) -> None:
     """Add to the rows what the controller remembers of their units."""
     shown = tuple(shown) if known else ()

@@ -123,6 +123,8 @@ def show(asked: Asked, files: Files, manager: Manager) -> int:
     known = remembered.memories("user" if asked.user else "system", os.environ)
     remembered.remember(chosen, known, now)
     others = [line for manifest in owned for line in mark(chosen, manifest, files, os.environ)]
+    if lost := remembered.gave_up("user" if asked.user else "system", os.environ):
+        others.append(f"{lost} (see: sysresp controller status{' --user' if asked.user else ''})")
     out = sys.stdout
     if asked.json:
         import json  # noqa: PLC0415

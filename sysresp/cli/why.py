@@ -68,6 +68,7 @@ class Present(NamedTuple):
     has_controller: bool = True
     has_ledger: bool = True
     is_user: bool = False
+    gave_up: str = ""  # why there is no controller any more, in one line
 
 
 class Next(NamedTuple):
@@ -215,7 +216,7 @@ def _commands(answer: Answer, present: Present) -> Iterator[str]:
         yield from _mend(root, mine, fallback=facts.name)
     waits = facts.memory is not None and facts.memory.wait in {Wait.COOLDOWN, Wait.BLOCKED, Wait.SLOT}
     if not present.has_controller and (waits or answer.causes):
-        yield f"sysresp controller enable{mine}"
+        yield f"sysresp controller {'status' if present.gave_up else 'enable'}{mine}"
 
 
 def _mend(facts: Facts, mine: str, *, fallback: str) -> Iterator[str]:

@@ -87,7 +87,9 @@ class _Look:
         self._reader = Reader(path) if path else None
         found = host.manager.units((CONTROLLER,))
         runs = any(state.name == CONTROLLER and state.active_state in _UP for state in found)
-        self.present = Present(self._now.when, runs, self._reader is not None, scope is Scope.USER)
+        gave_up = "" if runs else remembered.gave_up(scope.value, os.environ)
+        has_ledger = self._reader is not None
+        self.present = Present(self._now.when, runs, has_ledger, scope is Scope.USER, gave_up)
 
     def all(self, units: Iterable[str]) -> dict[str, Facts]:
         """Return the facts of these units, and of those that they wait for."""

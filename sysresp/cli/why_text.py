@@ -35,8 +35,11 @@ def text(answers: Sequence[Answer], present: Present, *, colour: bool) -> Iterat
 
 def remarks(present: Present) -> Iterator[str]:
     """Yield what is missing for a better answer."""
-    enable = f"sysresp controller enable{' --user' if present.is_user else ''}"
-    if not present.has_controller:
+    mine = " --user" if present.is_user else ""
+    enable = f"sysresp controller enable{mine}"
+    if present.gave_up:
+        yield f"{table.clean(present.gave_up)} (sysresp controller status{mine})"
+    elif not present.has_controller:
         known = "what is known is older" if present.has_ledger else "only systemd's own memory is known"
         yield f"the controller does not run, so {known} ({enable})"
     elif not present.has_ledger:
