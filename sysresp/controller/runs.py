@@ -291,7 +291,7 @@ def _down(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Ph
                     return _final(draft, member, known, seen, where)
                 case Wait.NOTHING if seen.result == "start-limit-hit" != known.result:
                     # Somebody asked for a start or restart, and systemd refused it.
-                    known = known._replace(result=seen.result, is_stopped=False)
+                    known = known._replace(is_stopped=False)
                     return _final(draft, member, known, seen, where)
                 case Wait.NOTHING if known.is_stopped and known.job and not seen.job:
                     draft.act(AskRequired(unit))  # it was a stop: after a restart it would be up
@@ -312,7 +312,7 @@ def _final(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: P
     """
     is_limit = known.credit > 0 or seen.result == "start-limit-hit"
     if where is Phase.FAILED and is_limit:
-        known = known._replace(credit=0)
+        known = known._replace(credit=0, result=seen.result)
         known = limits.gave_up(draft, seen.unit, known, member.supervision, START_LIMIT)
         draft.refate(seen.unit, known, because=known.why, due=known.wake_at)
         return known
