@@ -47,7 +47,7 @@ def saw(draft: Draft, seen: Seen) -> None:
     known = draft.get(seen.unit)
     if known is None:
         known = NEW._replace(n_restarts=seen.n_restarts)
-    elif is_late(seen, known):
+    elif is_late(seen, known) or _is_told(seen, known):
         return
     elif not known.is_ended and not seen.invocation and known.wait is Wait.NOTHING:
         # Unloaded since, or told before the run began? It has no time that would tell.
@@ -63,6 +63,22 @@ def is_late(seen: Seen, known: UnitMemory) -> bool:
     if seen.invocation and seen.invocation == known.previous:
         return True
     return seen.changed < known.changed and bool(seen.changed or seen.invocation)
+
+
+def _is_told(seen: Seen, known: UnitMemory) -> bool:
+    """Say whether all of this is known: PID 1 tells each state up to three times."""
+    if known.our_job or known.wait is Wait.SETTLE or seen.load in ABSENT:
+        return False  # a second look may tell more than the first
+    return (
+        seen.changed == known.changed
+        and seen.invocation == known.invocation
+        and seen.sub == known.sub
+        and seen.active == known.active
+        and seen.job == known.job
+        and seen.n_restarts == known.n_restarts
+        and (known.is_ended or seen.started == known.started)
+        and seen.result != "start-limit-hit"
+    )
 
 
 def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: float = 0.0) -> None:
