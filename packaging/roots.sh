@@ -83,7 +83,8 @@ make_root() {
 		packages=$fresh_packages
 		# shellcheck disable=SC2016 # mmdebstrap's $1, the root
 		options+=(--skip=cleanup/apt --customize-hook='rm "$1"/etc/apt/apt.conf.d/99mmdebstrap'
-			--customize-hook='chroot "$1" apt-get -qq install -y --download-only '"${fresh_downloads//[$'\n\t']/ }")
+			--customize-hook='chroot "$1" env -u APT_CONFIG \
+				apt-get -qq -o APT::Install-Recommends=true install -y --download-only '"${fresh_downloads//[$'\n\t']/ }")
 		;;
 	*) options+=(--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*') ;;
 	esac
