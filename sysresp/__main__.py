@@ -5,7 +5,8 @@ Owns one decision: the plain forms of what is run all the time are served withou
 Rule: nothing is imported at the top but what the interpreter has loaded already.
 
 The garbage collector is off: a command lives for a second and frees everything by ending. With it on, the
-imports and the parsing of a large file spend a third of their time in collections that find nothing.
+imports and the parsing of a large file spend a third of their time in collections that find nothing. Only
+the controller lives on.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ def main() -> None:
         from sysresp.cli import plain  # noqa: PLC0415
 
         code = plain.fast(sys.argv)
+    elif sys.argv[1:3] == ["controller", "run"] and sys.argv[3:] in ([], ["--user"]):
+        gc.enable()  # this one lives for months
+        from sysresp.cli import daemon  # noqa: PLC0415
+
+        code = daemon.run("user" if sys.argv[3:] else "system")
     if code is not None:
         sys.stderr.flush()
         os._exit(code)  # standard output is flushed; freeing the interpreter's memory takes 3 ms and more

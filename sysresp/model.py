@@ -80,7 +80,7 @@ class Restart:
 
     when: str = "on-failure"  # no | always | on-success | on-failure | on-abnormal | on-abort | on-watchdog
     delay_sec: float = 1.0
-    max_delay_sec: float | None = None  # with steps: exponential backoff from delay to this (systemd 254)
+    max_delay_sec: float | None = None  # with steps: exponential backoff from delay to this
     steps: int | None = None
     attempts: int | None = None  # None: never gives up
     within_sec: float = 600.0  # the window for attempts
@@ -88,6 +88,12 @@ class Restart:
     prevent_exit: tuple[str, ...] = ()  # ... after which it is not restarted
     force_exit: tuple[str, ...] = ()  # ... after which it is always restarted
     jitter_sec: float = 0.0  # a fixed share of this, drawn from the unit's name, is added to delay
+    # What only the controller does:
+    failures: int | None = None  # more than this in `per_sec` are the last ones, too; None: any number
+    per_sec: float = 3600.0
+    cooldown_sec: float = 0.0  # `then`: it is started again so long after the last attempt; 0: given up
+    cooldowns: int = 0  # ... so many times in a row; 0: for ever
+    reset_after_sec: float | None = None  # after a run of this length everything is counted anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,23 @@ class Ready:
     command: Command | None = None  # for EXEC
     timeout_sec: float = 30.0
     interval_sec: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A probe while the service runs, which the controller makes."""
+
+    by: ReadyBy  # HTTP, TCP, UNIX or EXEC
+    target: str = ""  # as in `Ready`
+    command: Command | None = None  # for EXEC; nothing expands it
+    interval_sec: float = 10.0  # from the end of one probe to the next
+    timeout_sec: float = 2.0
+    failures: int = 3  # so many in a row make it unhealthy
+    successes: int = 1  # ... healthy again
+    grace_sec: float = 30.0  # so long after a start failures do not count, or until the first success
+    action: str = "restart"  # restart | stop | none
+    restarts: int = 5  # by the probe within `within_sec`; from then on it is left as it is
+    within_sec: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +301,7 @@ class Service:
     start_timeout_sec: float | None = None
     watchdog_sec: float | None = None
     ready: Ready | None = None
+    health: Health | None = None
     limits: Limits = Limits()
     socket: Socket | None = None  # from `listen`
     on_demand: bool = False  # with listen: started by the first connection only
@@ -286,6 +310,17 @@ class Service:
     hardening: Hardening = Hardening()
     systemd: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     # ^ raw directives: section -> directive -> values; replaces ours of the same name
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """[controller]: settings of the daemon that looks after the services of all projects."""
+
+    starts_per_second: float = 5.0  # that it asks for, over all units
+    max_age_sec: float = 0.0  # it restarts itself after so long; 0: never
+    max_memory: int = 0  # ... above so many bytes; 0: never
+    keep_sec: float = 90 * 86400.0  # what is older leaves its ledger
+    keep_bytes: int = 256 << 20  # ... so does the oldest where the ledger is larger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +332,7 @@ class Spec:
     services: Mapping[str, Service]
     description: str | None = None
     keep_generations: int = KEEP
+    controller: Controller = Controller()
 
 
 INFINITY = inf

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from sysresp.model import (
     Command,
+    Controller,
     Credential,
     EnvironmentFile,
     Hardening,
+    Health,
     Kind,
     Limits,
     Listen,
@@ -105,6 +107,11 @@ restarts = st.builds(
     within_sec=st.floats(1, 3600),
     success_exit=st.lists(st.sampled_from(("1", "SIGTERM", "42")), max_size=2).map(tuple),
     jitter_sec=st.floats(0, 10),
+    failures=_maybe(st.integers(1, 100)),
+    per_sec=st.floats(1, 10**5),
+    cooldown_sec=st.just(0.0) | st.floats(1, 10**5),
+    cooldowns=st.integers(0, 9),
+    reset_after_sec=_maybe(st.floats(1, 10**5)),
 )
 
 rollouts = st.builds(
@@ -139,6 +146,32 @@ readies = st.builds(
     target=valid_text,
     timeout_sec=st.floats(1, 1000),
 ) | st.builds(Ready, by=st.just(ReadyBy.EXEC), command=commands())
+
+_probed = {
+    "interval_sec": st.floats(0.1, 1000),
+    "timeout_sec": st.floats(0.1, 100),
+    "failures": st.integers(1, 9),
+    "successes": st.integers(1, 9),
+    "grace_sec": st.floats(0, 1000),
+    "action": st.sampled_from(("restart", "stop", "none")),
+    "restarts": st.integers(1, 9),
+    "within_sec": st.floats(1, 10**5),
+}
+healths = st.builds(
+    Health,
+    by=st.sampled_from((ReadyBy.HTTP, ReadyBy.TCP, ReadyBy.UNIX)),
+    target=valid_text,
+    **_probed,
+) | st.builds(Health, by=st.just(ReadyBy.EXEC), command=commands(), **_probed)
+
+controllers = st.builds(
+    Controller,
+    starts_per_second=st.integers(1, 1000).map(float),
+    max_age_sec=st.just(0.0) | st.floats(60, 10**7),
+    max_memory=st.just(0) | st.integers(32 << 20, 1 << 40),
+    keep_sec=st.floats(3600, 10**9),
+    keep_bytes=st.integers(1 << 20, 1 << 40),
+)
 
 sockets = st.builds(
     Socket,
@@ -218,6 +251,7 @@ def services(draw: st.DrawFn, name: str, others: tuple[str, ...] = ()) -> Servic
         rollout=draw(rollouts),
         start_timeout_sec=draw(_maybe(_seconds)),
         ready=draw(_maybe(readies)),
+        health=draw(_maybe(healths)),
         limits=draw(limits),
         socket=socket,
         on_demand=socket is not None and instances is None and draw(st.booleans()),
@@ -237,4 +271,5 @@ def specs(draw: st.DrawFn, max_services: int = 4) -> Spec:
         services={name: draw(services(name, tuple(chosen[:at]))) for at, name in enumerate(chosen)},
         description=draw(_maybe(valid_text)),
         keep_generations=draw(st.integers(1, 1000)),
+        controller=draw(controllers),
     )

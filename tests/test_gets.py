@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysresp.systemd import gets
-from sysresp.systemd.gets import MISSING, Broken, ask, question, read
+from sysresp.systemd.gets import MISSING, Broken, ask, question
+from sysresp.systemd.messages import read
 from sysresp.systemd.wire import split
 from tests.test_wire import TYPES
 

@@ -52,7 +52,7 @@ def test_it_describes_every_key_and_no_later_one() -> None:
         {"services": {"web": {"limits": {"memory": "512MB"}}}},
         {"services": {"web": {"environment": {"1A": "x"}}}},
         {"services": {"web": {"environment": {"A": True}}}},
-        {"services": {"web": {"health": {}}}},
+        {"services": {"web": {"health": {"http": 5}}}},
         {"defaults": {"usr": "x"}},
     ],
 )
@@ -68,7 +68,8 @@ def test_every_key_is_documented() -> None:
         assert name in keys
     for name in ("reload.signal", "credentials.NAME.path", "listen.addresses", "conditions.path_exists"):
         assert f"services.NAME.{name}" in keys
-    assert not any(key.endswith((".health", ".then")) for key in keys)
+    assert {"controller", "controller.keep", "services.NAME.health.grace"} < set(keys)
+    assert not any(key.endswith("alerts") for key in keys)
     assert all(kind and doc for _, kind, _, doc in rows)
 
 
@@ -170,12 +171,33 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
             prevent_exit=st.integers(0, 255),
             force_exit=STATUSES,
         ),
+        st.fixed_dictionaries(
+            {"failures": st.integers(1, 9), "then": st.sampled_from(["give-up", "cooldown 1h 5min"])},
+            optional={"per": SPAN, "reset_after": SPAN},
+        ),
+        st.fixed_dictionaries(
+            {"attempts": st.integers(1, 9), "then": st.just("cooldown 15m")},
+            optional={"cooldowns": st.integers(0, 9), "reset_after": SPAN},
+        ),
     ),
     "settle": SPAN | st.sampled_from([0, "0", "500ms"]),
     "ignore_start_failure": st.booleans(),
     "rollout": table(parallel=st.integers(1, 1000), pause=SPAN, stop_on_failure=st.booleans()),
     "start_timeout": st.one_of(SPAN, st.just("infinity")),
     "ready": st.sampled_from(PROBES).map(lambda probe: {**probe, "timeout": 1, "interval": "200ms"}),
+    "health": st.tuples(
+        st.sampled_from(
+            [{"tcp": 80}, {"http": "http://x:80/y"}, {"unix": "/run/x"}, {"exec": ["/bin/x", "$A"]}]
+        ),
+        table(
+            interval=SPAN,
+            timeout=SPAN,
+            failures=st.integers(1, 9),
+            successes=st.integers(1, 9),
+            grace=SPAN,
+        ),
+        st.just({"action": "none"}) | st.just({"action": "stop"}) | table(restarts=st.just(1), within=SPAN),
+    ).map(lambda parts: parts[0] | parts[1] | parts[2]),
     "limits": table(
         memory=SIZE,
         memory_high=SIZE,
@@ -225,6 +247,7 @@ def fitting(service: dict[str, Any]) -> dict[str, Any]:
     without = {"instances", "ready", "restart", "limits"} if "schedule" in service else set()
     without |= {"start_timeout"} if "ready" in service else set()
     without |= {"listen"} if "instances" in service else set()
+    without |= {"health"} if "schedule" in service or "restart" in service else set()
     return {key: value for key, value in service.items() if key not in without}
 
 

@@ -10,6 +10,7 @@ from sysresp.model import (
     Credential,
     EnvironmentFile,
     Hardening,
+    Health,
     Kind,
     Limits,
     Listen,
@@ -156,6 +157,27 @@ GOOD: list[tuple[str, str, object]] = [
         ' force_exit = "SIGKILL" }',
         "restart",
         Restart("always", 0.2, 60.0, 8, 10, 5400.0, ("3", "SIGUSR1"), ("78",), ("SIGKILL",), 0.5),
+    ),
+    (
+        'restart = { attempts = 3, failures = 20, per = "2h", then = "cooldown 1h 30min", cooldowns = 4,'
+        ' reset_after = "2m" }',
+        "restart",
+        Restart(
+            attempts=3, failures=20, per_sec=7200.0, cooldown_sec=5400.0, cooldowns=4, reset_after_sec=120.0
+        ),
+    ),
+    ('restart = { attempts = 3, then = "give-up" }', "restart", Restart(attempts=3)),
+    ("health = { tcp = 80 }", "health", Health(ReadyBy.TCP, "127.0.0.1:80")),
+    (
+        'health = { http = "http://x/", interval = 1, timeout = "1s", failures = 4, successes = 5,'
+        ' grace = 0, action = "restart", restarts = 6, within = "1min" }',
+        "health",
+        Health(ReadyBy.HTTP, "http://x/", None, 1.0, 1.0, 4, 5, 0.0, "restart", 6, 60.0),
+    ),
+    (
+        'health = { exec = "/bin/a b", action = "stop" }',
+        "health",
+        Health(ReadyBy.EXEC, "", Command(("/bin/a", "b"), expand=True), action="stop"),
     ),
     ('restart = { delay = "0", attempts = 3 }', "restart", Restart(delay_sec=0.0, attempts=3)),
     ('restart = { when = "no", delay = "0" }', "restart", Restart(when="no", delay_sec=0.0)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sysresp.errors import Exit, Severity, SpecError
-from sysresp.model import Kind, Origin, Restart
+from sysresp.model import Controller, Kind, Origin, Restart
 from sysresp.spec.parse import Layer, merged, parse, quoted
 
 EXAMPLE = r"""
@@ -129,7 +129,10 @@ def test_byte_order_mark_and_line_ends_change_nothing(begin: bytes, end: bytes) 
         ("[web]\ncommand='x'\n[services.w]\ncommand='x'", "a.toml:1 web: is no key that is known here"),
         ("projct = 'x'\n[services.w]\ncommand='x'", "a.toml:1 projct: is no key that is known here"),
         ("[alerts.ops]\nexec = 'x'\n[services.w]\ncommand='x'", "a.toml:1 alerts: is not there yet"),
-        ("[controller]\n[services.w]\ncommand='x'", "a.toml:1 controller: is not there yet"),
+        (
+            "controller.intervall = 5\n[services.w]\ncommand='x'",
+            "a.toml:1 controller.intervall: is no key that is known here",
+        ),
         ("project = 'a b'\n[services.w]\ncommand='x'", "a.toml:1 project: must be a project's name"),
         (
             "project = 'system'\n[services.w]\ncommand='x'",
@@ -160,12 +163,21 @@ def test_the_top_of_the_file(text: str, expected: str) -> None:
     assert problems[0].startswith(expected)
 
 
+def test_settings_of_the_controller() -> None:
+    body = b"controller = { starts_per_second = 9, max_age = '1h', max_memory = '64M',"
+    body += b" keep = '1d', keep_size = '1G' }"
+    spec, problems = parse([Layer("a.toml", body + b"\n[services.w]\ncommand = 'x'\n")])
+    assert spec is not None, problems
+    assert spec.controller == Controller(9.0, 3600.0, 64 << 20, 86400.0, 1 << 30)
+
+
 def test_the_project_is_by_default_the_name_of_the_first_file() -> None:
     body = b"description = 'y'\nkeep_generations = 7\n[services.w]\ncommand = 'x'\n"
     spec, _ = parse([Layer("/etc/my-shop.toml", body), Layer("prod.toml", b"")])
     assert spec is not None
     assert (spec.project, spec.description, spec.origin) == ("my-shop", "y", Origin("/etc/my-shop.toml"))
     assert spec.keep_generations == 7
+    assert spec.controller == Controller()
     for path in ("-", "my shop.toml", "/dev/fd/63 "):
         spec, problems = parse([Layer(path, body)])
         assert spec is None

@@ -26,7 +26,7 @@ def test_layers_without_lines_merge_as_well() -> None:
 
 def test_positions_of_every_kind_of_key() -> None:
     text = "\n[a.b]\nc.d = 1\nx = { y = { z = 1 } }\n[[e]]\nf = [\n 1,\n]\n"
-    text += "[[e]]\n[e.g]\nh = 1\n[[e.i]]\nj = 1\n"
+    text += "[[e]]\n[e.g]\nh = 1\n[[e.i]]\nj = 1\n[[k.l]]\n"
     source, problem = lines.read("x.toml", text.encode())
     assert problem is None
     found = {path: source.line(offset) for path, offset in source.offsets.items()}
@@ -45,6 +45,9 @@ def test_positions_of_every_kind_of_key() -> None:
         ("e", 1, "i"): 12,
         ("e", 1, "i", 0): 12,
         ("e", 1, "i", 0, "j"): 13,
+        ("k",): 14,
+        ("k", "l"): 14,
+        ("k", "l", 0): 14,
     }
     assert [source.source(n) for n in (0, 1, 2, 8, 13, 14, 15, 99)] == [
         "",
@@ -52,7 +55,7 @@ def test_positions_of_every_kind_of_key() -> None:
         "[a.b]",
         "]",
         "j = 1",
-        "",
+        "[[k.l]]",
         "",
         "",
     ]

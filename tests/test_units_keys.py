@@ -21,9 +21,9 @@ from sysresp.model import (
     Stop,
 )
 from sysresp.units import hardening
-from sysresp.units.compose import restart_delay
 from sysresp.units.render import render
 from sysresp.units.sheet import one_line, span
+from sysresp.units.supervise import restart_sec
 from tests.rendered import desired, only, problems, service, spec, values
 
 
@@ -157,7 +157,7 @@ class TestKeys:
     def test_restart(self) -> None:
         restart = Restart("always", 0.2, 60, None, 10, 600, ("1",), ("2", "SIGKILL"), ("3",), 1)
         made = desired(service(restart=restart), version=254)
-        delay = restart_delay(restart, "shop-web.service")
+        delay = restart_sec(service(restart=restart), "shop-web.service", 254)
         assert 0.2 < delay < 1.2
         for name, value in {
             "Restart": "always",
@@ -173,11 +173,16 @@ class TestKeys:
             assert only(made, "shop-web.service", name) == value
         assert only(desired(service(restart=Restart("no"))), "shop-web.service", "RestartSec") is None
 
-    def test_backoff_needs_254(self) -> None:
-        rendered = render(spec(service(restart=Restart(max_delay_sec=60))), version=253)
-        assert problems(rendered)[0][0] == "services.web.restart.max_delay"
-        assert rendered.problems[0].severity is Severity.WARNING
-        assert only(rendered.desired, "shop-web.service", "RestartSteps") is None
+    def test_backoff_before_254_rests_the_longest(self) -> None:
+        made = desired(service(restart=Restart(max_delay_sec=60)), version=253)
+        assert only(made, "shop-web.service", "RestartSteps") is None
+        assert only(made, "shop-web.service", "RestartSec") == "1min"
+
+    @pytest.mark.parametrize(("version", "text"), [(252, "1min"), (254, "12s")])
+    def test_instances_rest_the_longest_of_theirs(self, version: int, text: str) -> None:
+        restart = Restart(delay_sec=2, max_delay_sec=60, jitter_sec=10)
+        made = desired(service(restart=restart, instances=("1", "2")), version=version)
+        assert only(made, "shop-web@.service", "RestartSec") == text
 
     def test_credentials_need_a_new_enough_systemd(self) -> None:
         rendered = render(spec(service(credentials={"k": Credential("/x", encrypted=True)})), version=249)

@@ -13,17 +13,20 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sysresp.cli import answers, problems, sources, terminal
+from sysresp.controller import own
 from sysresp.errors import Exit, Problem, Severity, SpecError, SysrespError
 from sysresp.model import Mode, Scope, Spec
 from sysresp.ports import Manager
 from sysresp.reconcile import layout
-from sysresp.spec.parse import parse, quoted
+from sysresp.spec.parse import Layer, parse, quoted
 from sysresp.systemd.manager import SystemManager
 from sysresp.units.desired import Desired
 from sysresp.units.render import TEMPLATE_DIRS, render
 
 PYTHON = "/usr/bin/python3"
 """What runs the readiness prober: it needs nothing but the standard library, and outlives any venv."""
+
+_RESERVED = f'"{own.PROJECT}" is the project of the controller\'s own units'
 
 
 class Source(NamedTuple):
@@ -34,6 +37,7 @@ class Source(NamedTuple):
     scope: Scope = Scope.SYSTEM
     mode: Mode = Mode.PERSISTENT
     systemd_version: int = 0  # 0: the running one
+    layers: Sequence[Layer] = ()  # what sysresp itself asks for, instead of files
 
 
 class Built(NamedTuple):
@@ -61,8 +65,8 @@ def build(source: Source, manager: Manager | None = None) -> Built:
 
     Without a manager nothing will be applied, and files that the caller may not read are passed over.
     """
-    files = sources.find(source.files)
-    layers = sources.read(files, project=source.project)
+    files = [] if source.layers else sources.find(source.files)
+    layers = list(source.layers) or sources.read(files, project=source.project)
     texts = tuple((layer.path, layer.text.decode(errors="surrogateescape")) for layer in layers)
     parsed = parse(layers, scope=source.scope)
     if parsed.spec is None:
@@ -78,6 +82,10 @@ def build(source: Source, manager: Manager | None = None) -> Built:
         digests=answers.digests(spec, exact=manager is not None),
     )
     found = {*parsed.problems, *answers.problems(spec), *rendered.problems}
+    if source.layers:  # what is ours has been thought about: there is nobody to warn
+        found = {problem for problem in found if problem.severity is Severity.ERROR}
+    elif spec.project == own.PROJECT:
+        found.add(Problem(spec.origin, "project", _RESERVED, 'choose another name, such as "services"'))
     return Built(tuple(files), texts, spec, rendered.desired, tuple(quoted(sorted(found), layers)))
 
 

@@ -43,6 +43,7 @@ class Options:
     colour: bool = True
     dry_run: bool = False
     drift: str = ""  # "accept", "overwrite"; "": neither
+    again: str = ""  # the command with which to go on; "": that of apply
 
 
 USUAL = Options()
@@ -77,7 +78,8 @@ def apply(source: Source, options: Options = USUAL, *, plan_path: str = "") -> i
         return _converge(wish, host, options, began, f"sysresp plan --out {plan_path}", check=saved.check)
     host = hosts.host(source.scope, source.mode)
     wish, spec = _wished(source, host, options, "apply")
-    return _converge(wish, host, options, began, _again("apply", wish, *source.files), spec=spec)
+    again = options.again or _again("apply", wish, *source.files)
+    return _converge(wish, host, options, began, again, spec=spec)
 
 
 def rollback(number: int, *, project: str, scope: Scope, options: Options = USUAL) -> int:

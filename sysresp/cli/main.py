@@ -13,7 +13,7 @@ import sys
 import typer
 
 from sysresp import __version__
-from sysresp.cli import boundary, generation_commands, options
+from sysresp.cli import boundary, controller_commands, generation_commands, options
 from sysresp.model import Mode
 
 app = typer.Typer(
@@ -326,6 +326,7 @@ def version() -> int:
 
 for _command in generation_commands.COMMANDS:
     app.command()(_command)
+app.add_typer(controller_commands.group)
 
 
 def _act(verb: str, names: list[str], project: str, user: bool, no_color: bool) -> int:

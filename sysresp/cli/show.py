@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sysresp.cli import build, problems, sources, terminal
+from sysresp.cli import build, preview, problems, sources, table, terminal
 from sysresp.cli.words import plural
 from sysresp.errors import Exit
 from sysresp.spec.parse import merged
@@ -32,12 +32,16 @@ def check(source: build.Source, *, as_json: bool, strict: bool) -> int:
             "services": services,
             "units": units,
             "problems": problems.as_objects(built.problems),
+            "backoff": preview.as_objects(built.desired) if built.desired is not None else [],
+            "needs_controller": preview.needed(built.desired) if built.desired is not None else {},
         }
         print(json.dumps(report, indent=2))
         return Exit.USAGE if bad else Exit.OK
     build.show_problems(built.problems)
     if bad:
         return Exit.USAGE
+    for line in preview.lines(built.desired) if built.desired is not None else ():
+        print(table.clean(line))
     print(f"ok: {plural(services, 'service')}, {plural(units, 'unit')}")
     return Exit.OK
 

@@ -6,7 +6,8 @@ gone. Rule: what goes is what the manifest names and our mark confirms (`removal
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from typing import Any
 
 from sysresp.ports import Paths
 from sysresp.reconcile.decide import is_running
@@ -67,6 +68,7 @@ def plan_down(
             pending=_without(manifest.pending, gone),
             restarts=_without(manifest.restarts, gone),
             reloads=_without(manifest.reloads, gone),
+            supervision=_told(manifest, gone),
         )
         steps.append(WriteManifest(where, left, confirm=True))
     return Plan(
@@ -93,6 +95,12 @@ def _kept(
     files = {unit.file for unit in manifest.units if unit.name in gone} - used
     links = frozenset(link for link in manifest.links if link.rpartition("/")[2] not in gone)
     return seen - files, links
+
+
+def _told(manifest: Manifest, gone: Container[str]) -> Mapping[str, Mapping[str, Any]] | None:
+    if manifest.supervision is None:
+        return None
+    return {unit: one for unit, one in manifest.supervision.items() if unit not in gone}
 
 
 def _without(names: Iterable[str], gone: Container[str]) -> tuple[str, ...]:

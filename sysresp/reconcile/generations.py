@@ -19,7 +19,9 @@ from sysresp.errors import Exit, SysrespError
 from sysresp.model import Mode, Origin, Rollout, Scope
 from sysresp.ports import Files, Paths
 from sysresp.reconcile.lock import stamp
+from sysresp.units import supervision
 from sysresp.units.desired import Desired, Policy, Unit, UnitFile
+from sysresp.units.supervise import of_text
 
 FORMAT: Final = 1
 """Raised when an older sysresp could not use the files."""
@@ -158,6 +160,8 @@ def dumps(generation: Generation) -> bytes:
         "keep_generations": desired.keep_generations,
         "configs": dict(desired.configs),
         "links": dict(desired.links),
+        "supervision": {name: supervision.dumps(one) for name, one in desired.supervision.items()},
+        "controller": supervision.dumps_settings(desired.settings),
         "policies": {name: asdict(policy) for name, policy in desired.policies.items()},
         "files": [(f.name, f.text, f.origin.path, f.origin.line, f.service) for f in desired.files.values()],
         "units": [
@@ -189,6 +193,8 @@ def loads(raw: Any) -> Generation:
         policies={name: _policy(one) for name, one in raw["policies"].items()},
         keep_generations=raw["keep_generations"],
         configs={unit: tuple(paths) for unit, paths in raw.get("configs", {}).items()},
+        supervision=_supervision(raw, units),
+        settings=supervision.loads_settings(raw.get("controller", {})),
     )
     return Generation(
         number=raw["number"],
@@ -200,6 +206,16 @@ def loads(raw: Any) -> Generation:
         stopped=tuple(raw["stopped"]),
         failed=tuple(raw["failed"]),
     )
+
+
+def _supervision(raw: Any, units: Iterable[Unit]) -> dict[str, supervision.Supervision]:
+    """Return what the record says; one of an older version says it in the texts of its units alone."""
+    if "supervision" in raw:
+        return {unit: supervision.loads(one) for unit, one in raw["supervision"].items()}
+    texts = {name: text for name, text, *_ in raw["files"]}
+    services = (unit for unit in units if unit.main and unit.name.endswith(".service"))
+    found = {unit.name: of_text(texts[unit.file]) for unit in services}
+    return {unit: one for unit, one in found.items() if one != supervision.DEFAULT}
 
 
 def _policy(raw: dict[str, Any]) -> Policy:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sysresp.model import Mode
 from sysresp.reconcile.decide import digest, is_running
+from sysresp.reconcile.final import is_told
 from sysresp.reconcile.manifest import Manifest
 from sysresp.reconcile.observe import Observed
 from sysresp.reconcile.outcome import Outcome, UnitOutcome
@@ -77,7 +78,6 @@ def is_same(desired: Desired, manifest: Manifest, mode: Mode) -> bool:
     digests = {name: digest(file.text) for name, file in desired.files.items()}
     wanted = {u.name: (digests[u.file], u.start, u.enabled) for u in desired.units.values()}
     if mode is Mode.TRANSIENT:
-        return known == {
-            name: facts for name, facts in wanted.items() if name.endswith(".service") and facts[1]
-        }
-    return known == wanted and set(manifest.links) == set(desired.links)
+        services = {n: facts for n, facts in wanted.items() if n.endswith(".service") and facts[1]}
+        return known == services and is_told(manifest, desired)
+    return known == wanted and set(manifest.links) == set(desired.links) and is_told(manifest, desired)

@@ -14,7 +14,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sysresp.ports import Files
 
@@ -59,6 +59,10 @@ class Manifest(NamedTuple):
     was: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()  # drift that may stay, as `Drift.key` has it
     configs: tuple[str, ...] = ()  # "UNIT PATH" of each of its config_files
+    # What the controller is told, as sysresp.units.supervision reads it. By unit, where it is not the usual;
+    # None: by a version that told it nothing.
+    supervision: Mapping[str, Mapping[str, Any]] | None = None
+    controller: Mapping[str, Any] = {}  # its settings, where they are not the usual
 
 
 def path(state_dir: str, project: str) -> str:
@@ -81,7 +85,8 @@ def loads(content: bytes, where: str) -> Manifest:
         raw = json.loads(content)
         if raw["format"] > FORMAT:
             raise _unusable(where, f"it was written by a newer sysresp (format {raw['format']})")
-        values = {name: _value(raw[name], kind) for name, kind in _KINDS.items() if name in raw}
+        known = ((name, kind, raw[name]) for name, kind in _KINDS.items() if raw.get(name) is not None)
+        values = {name: _value(value, kind) for name, kind, value in known}
         units = tuple(
             ManifestUnit(*(_value(unit[n], kind) for n, kind in _UNIT_KINDS.items()))
             for unit in raw["units"]
@@ -150,6 +155,8 @@ _KINDS: dict[str, type] = {
     "was": tuple,
     "accepted": tuple,
     "configs": tuple,
+    "supervision": dict,
+    "controller": dict,
 }
 
 

@@ -36,7 +36,8 @@ from sysresp.reconcile.decide import (
 )
 from sysresp.reconcile.down import plan_down
 from sysresp.reconcile.drift import away
-from sysresp.reconcile.manifest import Manifest, ManifestUnit, path
+from sysresp.reconcile.final import manifest_of, noted
+from sysresp.reconcile.manifest import Manifest, path
 from sysresp.reconcile.observe import Observed
 from sysresp.reconcile.removal import removal
 from sysresp.reconcile.resolve import DriftChoice, resolve, was
@@ -110,30 +111,8 @@ def plan(
     problems += made.problems
     if any(p.severity is Severity.ERROR for p in problems):
         return Plan(project=desired.project, problems=problems, drift=found.drift)
-    return found.told(replace(made, problems=problems, previous=observed.manifest))
-
-
-def manifest_of(desired: Desired, scope: Scope, mode: Mode, source: Sequence[str]) -> Manifest:
-    """Return the manifest of a project of which everything is as desired."""
-    digests = {name: digest(file.text) for name, file in desired.files.items()}
-    files = () if mode is Mode.TRANSIENT else tuple(sorted(desired.files))
-    return Manifest(
-        project=desired.project,
-        scope=scope.value,
-        mode=mode.value,
-        target=desired.target,
-        source=tuple(source),
-        units=tuple(
-            ManifestUnit(
-                *(u.name, u.file, u.service, u.instance, u.main, u.start, u.enabled),
-                *(u.origin.path, u.origin.line, digests[u.file]),
-            )
-            for u in desired.units.values()
-        ),
-        files=files,
-        links=() if mode is Mode.TRANSIENT else tuple(sorted(desired.links)),
-        configs=tuple(f"{unit} {path}" for unit, paths in desired.configs.items() for path in paths),
-    )
+    changes = noted(made.changes, desired, observed.manifest)
+    return found.told(replace(made, changes=changes, problems=problems, previous=observed.manifest))
 
 
 class _Files:

@@ -60,7 +60,7 @@ def plan(
     units = {
         unit.name: unit for unit in desired.units.values() if unit.name.endswith(".service") and unit.start
     }
-    final = final._replace(units=tuple(unit for unit in final.units if unit.name in units), target="")
+    final = of_services(final, units)
     encoded, problems = _encode(desired, units)
     gone = remove(desired.project, observed, units, observed.files, frozenset())
     verdicts = _verdicts(desired, observed, units, final, {job.unit for job in gone.stops})
@@ -119,6 +119,14 @@ def plan(
         ),
         prober=paths.prober,
         previous=observed.manifest,
+    )
+
+
+def of_services(final: Manifest, units: Container[str]) -> Manifest:
+    """Return the manifest without what there is no unit of: the slice, the target, what is not enabled."""
+    told = {name: one for name, one in (final.supervision or {}).items() if name in units}
+    return final._replace(
+        units=tuple(unit for unit in final.units if unit.name in units), target="", supervision=told
     )
 
 

@@ -1,4 +1,4 @@
-"""Addresses: what a socket unit listens on, and what a readiness probe looks at.
+"""Addresses: what a socket unit listens on, and what a probe looks at, at the start or while it runs.
 
 Owns the forms of systemd.socket(5) addresses and of probe targets. Never connects to anything and resolves
 no name. Rule: an address that systemd would refuse or take for something else is refused here, because
@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sysresp.model import Command, Listen, Ready, ReadyBy, Socket
+from sysresp.model import Command, Health, Listen, Ready, ReadyBy, Socket
 from sysresp.spec.commands import OneCommand
 from sysresp.spec.quantities import Duration
 from sysresp.spec.report import At, show
-from sysresp.spec.types import Choice, Converted, Int, Key, ListOf, Str, Table
+from sysresp.spec.types import Choice, Converted, Enum, Int, Key, ListOf, Str, Table
 from sysresp.spec.values import ACCOUNT, MODE, PATH, filled
 
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -215,30 +215,37 @@ def _unix(text: str, at: At) -> Any:
 
 
 _BY = tuple(ReadyBy)
+_HEALTH_BY = (ReadyBy.HTTP, ReadyBy.TCP, ReadyBy.UNIX, ReadyBy.EXEC)
+
+
+def _probe(values: dict[str, Any], known: tuple[ReadyBy, ...], at: At) -> Any:
+    """Return the one probe of the table: by what, the target, the command; the rest stays in `values`."""
+    by = [kind for kind in known if kind in values]
+    if len(by) != 1:
+        what = "has no probe" if not by else f"has {len(by)} probes: {', '.join(by)}"
+        return at.error(what, f"write exactly one of {', '.join(known)}")
+    target = values.pop(by[0])
+    return (by[0], "", target) if isinstance(target, Command) else (by[0], target, None)
 
 
 def _ready(values: dict[str, Any], at: At) -> Any:
-    by = [kind for kind in _BY if kind in values]
-    if len(by) != 1:
-        what = "has no probe" if not by else f"has {len(by)} probes: {', '.join(by)}"
-        return at.error(what, f"write exactly one of {', '.join(_BY)}")
-    target = values[by[0]]
-    command = target if isinstance(target, Command) else None
-    times = {name: values[name] for name in ("timeout_sec", "interval_sec") if name in values}
-    ready = Ready(by[0], "" if command else target, command, **times)
+    probe = _probe(values, _BY, at)
+    if not probe:
+        return probe
+    ready = Ready(*probe, **values)
     if ready.interval_sec > ready.timeout_sec:
         return (at / "interval").error("is longer than `timeout`", "write a shorter interval")
     return ready
 
 
+_TCP = Choice(
+    {str: Str("HOST:PORT", _tcp), int: Converted(Int(1, 65535), _tcp_port)}, "HOST:PORT, or a port"
+)
 READY = Table(
     [
         Key(
             "tcp",
-            Choice(
-                {str: Str("HOST:PORT", _tcp), int: Converted(Int(1, 65535), _tcp_port)},
-                "HOST:PORT, or a port",
-            ),
+            _TCP,
             "Ready when this accepts a connection",
             '"127.0.0.1:5432"',
         ),
@@ -269,4 +276,57 @@ READY = Table(
     ],
     _ready,
     "a table with one of tcp, unix, http, exec, file, log",
+)
+
+
+def _health(values: dict[str, Any], at: At) -> Any:
+    probe = _probe(values, _HEALTH_BY, at)
+    if not probe:
+        return probe
+    health = Health(*probe, **values)
+    command = health.command
+    if command is not None and command.expand and any("$" in word for word in command.words):
+        return (at / "exec").error(
+            'holds a "$", and nothing expands it: the controller runs this, not systemd',
+            'write an array, which is exact, or ["/bin/sh", "-c", "..."]',
+        )
+    for key, field in (("restarts", "restarts"), ("within", "within_sec")):
+        if field in values and health.action != "restart":
+            what = f"bounds the restarts by the probe, and `action` is {show(health.action)}"
+            return (at / key).error(what, 'write action = "restart", or remove it')
+    return health
+
+
+HEALTH = Table(
+    [
+        Key(
+            "http", Str("a URL", _http), "Healthy if this URL answers 200 to 399", '"http://127.0.0.1:8000/"'
+        ),
+        Key("tcp", _TCP, "Healthy if this accepts a connection", '"127.0.0.1:5432"'),
+        Key("unix", Str("a socket's path", _unix), "Healthy if this accepts a connection", '"/run/db.sock"'),
+        Key("exec", OneCommand(), "Healthy if this exits with 0", '["/usr/bin/pg_isready"]'),
+        Key("interval", Duration(low=0.1), "Pause between two probes", '"30s"', "10s", "interval_sec"),
+        Key("timeout", Duration(low=0.1), "A probe has failed after this", '"5s"', "2s", "timeout_sec"),
+        Key("failures", Int(1, 1000), "So many in a row, and it is unhealthy", "5", "3"),
+        Key("successes", Int(1, 1000), "So many in a row, and it is healthy again", "2", "1"),
+        Key(
+            "grace",
+            Duration(),
+            "So long after a start failures do not count, or until the first success",
+            '"2min"',
+            "30s",
+            "grace_sec",
+        ),
+        Key(
+            "action",
+            Enum(("restart", "stop", "none")),
+            "What becomes of it when it is unhealthy",
+            '"none"',
+            '"restart"',
+        ),
+        Key("restarts", Int(1, 1000), "No more restarts by the probe than this in `within`", "3", "5"),
+        Key("within", Duration(low=1), "The window of `restarts`", '"10min"', "1h", "within_sec"),
+    ],
+    _health,
+    "a table with one of http, tcp, unix, exec",
 )

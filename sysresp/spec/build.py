@@ -15,10 +15,12 @@ from sysresp.spec.keys import SERVICE_TABLE
 from sysresp.spec.layers import Document
 from sysresp.spec.names import INSTANCE, base, has_socket_per_instance, has_unit_suffix
 from sysresp.spec.report import At, Path, dotted, near, quote
-from sysresp.spec.values import OWN_NAME, SERVICE_NAME
+from sysresp.spec.values import OWN_NAME, SERVICE_NAME, secret_in
 
 _DIRECTORIES = tuple(f"{kind}_directory" for kind in ("state", "cache", "logs", "runtime", "configuration"))
 DEPENDENCIES = ("after", "before", "requires", "wants", "binds_to", "part_of", "conflicts")
+AFTER_A_KILL = frozenset(("always", "on-failure", "on-abnormal", "on-abort"))
+"""Values of Restart= that follow a SIGKILL (systemd.service(5))."""
 _SECTION_NEEDS = {"Socket": "listen", "Timer": "schedule", "Path": "watch"}
 
 
@@ -141,9 +143,11 @@ class _Checks:
         self._kind()
         self._bus()
         self._oneshot()
+        self._health()
         self._times()
         self._companions()
         self._hardly_meant()
+        self._secrets()
         self._instance()
         if scope is Scope.USER:
             self._user_scope()
@@ -218,6 +222,21 @@ class _Checks:
             what = "keeps the service active, so that its schedule never starts it again"
             (at / "remain_after_exit").warn(what, "remove it")
 
+    def _health(self) -> None:
+        service, at = self.service, self.at
+        health, when = service.health, service.restart.when
+        if health is None or not self._sure("kind", "restart", "schedule"):
+            return
+        if service.kind is Kind.ONESHOT or service.schedule:
+            other = "a oneshot" if service.kind is Kind.ONESHOT else "one with a `schedule`"
+            what = f"is no use: {other} does not go on running, and {quote(service.name)} is one"
+            (at / "health").error(what, "remove it")
+        elif health.action == "restart" and (
+            when not in AFTER_A_KILL or "SIGKILL" in service.restart.prevent_exit
+        ):
+            what = "kills the service for systemd to restart it, and `restart` says that it stays down then"
+            (at / "health").error(what, 'write restart = "on-failure", or action = "stop" or "none"')
+
     def _times(self) -> None:
         service, at = self.service, self.at
         limit = service.start_timeout_sec
@@ -253,11 +272,11 @@ class _Checks:
         if service.unit and "@" in service.unit and "instances" not in self.raw:
             plain = quote(service.unit.replace("@", ""))
             (at / "unit").error("names a unit with instances, and there is no `instances`", f"write {plain}")
-        if service.ready and service.socket and service.ready.by in (ReadyBy.TCP, ReadyBy.UNIX):
-            mine = service.ready.target
-            if mine in [listen.address for listen in service.socket.listen]:
-                what = f"asks {quote(mine)}, which systemd itself listens on: it always succeeds"
-                (at / "ready").warn(what, "ask something that only the service answers, such as http")
+        listens = [listen.address for listen in service.socket.listen] if service.socket else []
+        for key, probe in (("ready", service.ready), ("health", service.health)):
+            if probe and probe.by in (ReadyBy.TCP, ReadyBy.UNIX) and probe.target in listens:
+                what = f"asks {quote(probe.target)}, which systemd itself listens on: it always succeeds"
+                (at / key).warn(what, "ask something that only the service answers, such as http")
 
     def _hardly_meant(self) -> None:
         """Warn of what systemd itself warns of, and of exact commands that ask for expansion."""
@@ -279,11 +298,23 @@ class _Checks:
                     what, 'write a word each: ["/bin/a", "-x"]; several are [["/bin/a", "-x"], ["/bin/b"]]'
                 )
             meant = next((word for word in command.words[1:] if word in ("$MAINPID", "${MAINPID}")), "")
-            if meant and not command.expand:
+            if meant and not command.expand and path[0] != "health":
                 what = (
                     f"passes {quote(meant)} as it stands: an array is exact, and nothing in it is expanded"
                 )
                 here.warn(what, f'write a text: "{program} ... $MAINPID"')
+
+    def _secrets(self) -> None:
+        """Warn of secrets in arguments and URLs: in unit files and manifests everybody can read them."""
+        told = [(path, command.words) for path, command in commands(self.service)]
+        for key, probe in (("ready", self.service.ready), ("health", self.service.health)):
+            told += [((key, probe.by), (probe.target,))] if probe and probe.target else []
+        for path, words in told:
+            if name := secret_in(words):
+                At(self.at.report, (*self.at.path, *path)).warn(
+                    f"seems to hold a secret, which every user of the host can read: {quote(name)}",
+                    "let the program read it from a file; `credentials` can give it one",
+                )
 
     def _instance(self) -> None:
         """Warn of {instance} in a service that has none: it would reach the process as it stands."""
@@ -320,6 +351,8 @@ def commands(service: Service) -> Iterator[tuple[Path, Command]]:
         yield ("stop", "command"), command
     if service.ready and service.ready.command:
         yield ("ready", "exec"), service.ready.command
+    if service.health and service.health.command:
+        yield ("health", "exec"), service.health.command
 
 
 def origin_of(service: Service, key: str) -> Origin:

@@ -12,12 +12,23 @@ from __future__ import annotations
 from typing import Any
 
 from sysresp.model import KEEP, SETTLE_SEC, Kind
-from sysresp.spec.addresses import READY, SOCKET
+from sysresp.spec.addresses import HEALTH, READY, SOCKET
 from sysresp.spec.commands import Commands
 from sysresp.spec.directives import CONDITIONS, SYSTEMD
 from sysresp.spec.quantities import Duration
 from sysresp.spec.report import At
-from sysresp.spec.tables import HARDENING, HOOK, LIMITS, RELOAD, RESTART, ROLLOUT, SCHEDULE, STOP, WATCH
+from sysresp.spec.tables import (
+    CONTROLLER,
+    HARDENING,
+    HOOK,
+    LIMITS,
+    RELOAD,
+    RESTART,
+    ROLLOUT,
+    SCHEDULE,
+    STOP,
+    WATCH,
+)
 from sysresp.spec.types import Bool, Enum, Int, Key, ListOf, Str, Table
 from sysresp.spec.values import (
     ACCOUNT,
@@ -44,7 +55,7 @@ _DOCUMENTATION = ListOf(
         fix='write "https://...", "file:/...", "info:..." or "man:..."',
     )
 )
-_LATER = "leave it out; {}"
+_LATER = "leave it out; systemd.Unit.OnFailure can start a unit of yours"
 
 SERVICE = (
     Key(
@@ -129,6 +140,12 @@ SERVICE = (
     ),
     Key("ready", READY, "It has started when this probe succeeds", '{ tcp = "127.0.0.1:5432" }'),
     Key(
+        "health",
+        HEALTH,
+        "It is restarted when this probe fails while it runs",
+        '{ http = "http://127.0.0.1:8000/healthz" }',
+    ),
+    Key(
         "settle",
         Duration(),
         "After a change it must stay up so long, else apply puts back what was there",
@@ -149,13 +166,7 @@ SERVICE = (
         "Directives as in unit files; they replace ours",
         "{ Service = { OOMScoreAdjust = 500 } }",
     ),
-    Key("health", Str(), "Probes while it runs", later=_LATER.format("`ready` probes it when it starts")),
-    Key(
-        "alerts",
-        Str(),
-        "Who is told",
-        later=_LATER.format("systemd.Unit.OnFailure can start a unit of yours"),
-    ),
+    Key("alerts", Str(), "Who is told", later=_LATER),
 )
 """Keys of a service, and of [defaults]."""
 
@@ -195,12 +206,12 @@ TOP = {
         ),
         Key("services", SERVICE_TABLE, "The services, each a table below its name", "{ web = { ... } }"),
         Key(
-            "alerts",
-            Str(),
-            "Who is told",
-            later="leave it out; systemd.Unit.OnFailure can start a unit of yours",
+            "controller",
+            CONTROLLER,
+            "Settings of the controller, of which a host has one",
+            '{ starts_per_second = 10, keep = "1y" }',
         ),
-        Key("controller", Str(), "Its settings", later="leave it out; systemd itself restarts what fails"),
+        Key("alerts", Str(), "Who is told", later=_LATER),
     )
 }
 """Keys of the file."""

@@ -177,6 +177,8 @@ def _with_positions(parser: Any) -> Loads:
         found = array(src, at, out)
         path = (*full(found[1][:-1]), found[1][-1])
         counts[path] = counts.get(path, 0) + 1
+        for length in range(1, len(path)):  # [[a.b.c]] makes a and a.b too
+            offsets.setdefault(path[:length], at)
         offsets.setdefault(path, at)
         offsets[full(found[1])] = at
         return found

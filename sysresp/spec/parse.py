@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sysresp.errors import Problem, Severity, SpecError
-from sysresp.model import KEEP, Origin, Scope, Service, Spec
+from sysresp.model import KEEP, Controller, Origin, Scope, Service, Spec
 from sysresp.spec import relations
 from sysresp.spec.build import build
 from sysresp.spec.keys import PROJECT_NAME, SERVICE_TABLE, SHORT, TOP
@@ -159,6 +159,9 @@ def _spec(document: Document, first: str, scope: Scope, top: At) -> Spec:
     if "keep_generations" in data:
         parsed = TOP["keep_generations"].type.parse(data["keep_generations"], _at(top, "keep_generations"))
         keep = KEEP if parsed is BAD else parsed
+    controller = Controller()
+    if "controller" in data:
+        controller = TOP["controller"].type.parse(data["controller"], _at(top, "controller")) or controller
     if "defaults" in data:
         SERVICE_TABLE.parse(data["defaults"], _at(top, "defaults"))
     here = top / "services"
@@ -182,6 +185,7 @@ def _spec(document: Document, first: str, scope: Scope, top: At) -> Spec:
         services=services,
         description=None if description is BAD else description,
         keep_generations=keep,
+        controller=controller,
     )
 
 

@@ -50,21 +50,23 @@ def documented() -> list[tuple[str, str, str, str]]:
     """Return (dotted key, type, default, documentation) of every key, in the order of the manual."""
     rows: list[tuple[str, str, str, str]] = []
     for key in TOP.values():
-        if not key.later:
+        if key.type is SERVICE_TABLE:
             rows.append((key.name, key.type.text, key.default, key.doc))
+        else:
+            _document(key, "", rows)
     for key in SERVICE_TABLE.keys.values():
-        _document(key, "services.NAME", rows)
+        _document(key, "services.NAME.", rows)
     return rows
 
 
 def _document(key: Key, upper: str, rows: list[tuple[str, str, str, str]]) -> None:
     if key.later:
         return
-    name = f"{upper}.{key.name}"
+    name = f"{upper}{key.name}"
     rows.append((name, key.type.text, key.default, key.doc))
     for inner, below in _tables(key.type, name):
         for child in inner.keys.values():
-            _document(child, below, rows)
+            _document(child, f"{below}.", rows)
 
 
 def _tables(kind: Type, name: str) -> list[tuple[Table, str]]:

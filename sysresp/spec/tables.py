@@ -1,26 +1,31 @@
 """The tables inside of a service: restart, rollout, stop, limits, schedule, watch, hardening, reload.
 
-Each is a list of rows as in sysresp.spec.keys, which puts them together, and a function that makes the value
-of the model and refuses keys that do not fit each other. Rule: a check here may use this table only.
+And [controller], which is one of the file itself. Each is a list of rows as in sysresp.spec.keys, which puts
+them together, and a function that makes the value of the model and refuses keys that do not fit each other.
+Rule: a check here may use this table only.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sysresp.model import Hardening, Limits, Restart, Rollout, Schedule, Stop, Watch
+from sysresp.model import Controller, Hardening, Limits, Restart, Rollout, Schedule, Stop, Watch
 from sysresp.spec.commands import Commands
 from sysresp.spec.directives import EXCEPTIONS
 from sysresp.spec.quantities import Amount, Duration
 from sysresp.spec.report import At
-from sysresp.spec.types import Bool, Choice, Enum, Int, Key, ListOf, Str, Table
+from sysresp.spec.types import Bool, Choice, Converted, Enum, Int, Key, ListOf, Str, Table
 from sysresp.spec.values import PATHS, SIGNAL, STATUSES
 
 SHORTEST_DELAY_SEC = 0.1
 """Below this, unlimited restarts are a busy loop of PID 1; on systemd <= 250 a delay of 0 can even make
 `systemctl stop` hang (the restart timer is armed again while the stop job waits)."""
 
-_LATER_COOLDOWN = "leave it out; until then `attempts` and `within` bound the restarts"
+_COOLDOWN = Duration(low=1)
+
+
+def _then(text: str, at: At) -> Any:
+    return 0.0 if text == "give-up" else _COOLDOWN.parse(text.removeprefix("cooldown "), at)
 
 
 def _restart(values: dict[str, Any], at: At) -> Any:
@@ -30,11 +35,27 @@ def _restart(values: dict[str, Any], at: At) -> Any:
             f"is below {SHORTEST_DELAY_SEC * 1000:g}ms with unlimited attempts, a busy loop of systemd",
             'write delay = "100ms" or more, or limit `attempts`',
         )
-    if restart.max_delay_sec is not None and restart.max_delay_sec < restart.delay_sec:
-        return (at / "max_delay").error("is shorter than `delay`", "write a longer one")
+    if restart.max_delay_sec is not None and restart.max_delay_sec < restart.delay_sec + restart.jitter_sec:
+        also = " and `jitter` together" if restart.max_delay_sec >= restart.delay_sec else ""
+        return (at / "max_delay").error(f"is shorter than `delay`{also}", "write a longer one")
     if restart.steps is not None and restart.max_delay_sec is None:
         return (at / "steps").error(
             "needs `max_delay`", 'write max_delay = "1min", the delay after the last step'
+        )
+    is_bounded = restart.attempts is not None or restart.failures is not None
+    if restart.cooldown_sec and not is_bounded:
+        return (at / "then").error(
+            "is a cooldown, and there is no last attempt that it could follow",
+            "write attempts = 10, or failures = 10",
+        )
+    if "cooldowns" in values and not restart.cooldown_sec:
+        return (at / "cooldowns").error("needs a cooldown", 'write then = "cooldown 15min", or remove it')
+    if "per_sec" in values and restart.failures is None:
+        return (at / "per").error("needs `failures`", "write failures = 10, or remove it")
+    if restart.reset_after_sec is not None and restart.max_delay_sec is None and not is_bounded:
+        return (at / "reset_after").error(
+            "has nothing to reset: the delay does not grow, and nothing is counted",
+            "add `max_delay`, `attempts` or `failures`, or remove it",
         )
     return restart
 
@@ -52,7 +73,7 @@ RESTART = Table(
             '"on-failure"; "no" for a oneshot',
         ),
         Key("delay", Duration(), "Pause before a restart", '"5s"', "1s", "delay_sec"),
-        Key("max_delay", Duration(), "The pause grows to this (systemd 254)", '"1min"', "", "max_delay_sec"),
+        Key("max_delay", Duration(), "The pause grows to this", '"1min"', "", "max_delay_sec"),
         Key("steps", Int(1, 1000), "How many restarts it takes to grow", "8", "5"),
         Key(
             "attempts",
@@ -73,9 +94,42 @@ RESTART = Table(
         Key("success_exit", STATUSES, "Exit statuses and signals that count as success", '[3, "USR1"]'),
         Key("prevent_exit", STATUSES, "Exit statuses and signals after which it stays down", "[78]"),
         Key("force_exit", STATUSES, "Exit statuses and signals after which it always restarts", "[75]"),
-        Key("then", Str(), "What happens after the last attempt", later=_LATER_COOLDOWN),
-        Key("cooldowns", Int(0, 0), "How many cooldowns there are", later=_LATER_COOLDOWN),
-        Key("reset_after", Duration(), "When the attempts are forgotten", later=_LATER_COOLDOWN),
+        Key(
+            "failures",
+            Int(1, 1_000_000),
+            "More failures than this in `per` were the last attempt, too",
+            "20",
+            "any number",
+        ),
+        Key("per", Duration(low=1), "The window of `failures`", '"1h"', "1h", "per_sec"),
+        Key(
+            "then",
+            Str(
+                '"give-up" or "cooldown DURATION"',
+                _then,
+                pattern="give-up|cooldown .+",
+                fix='write "cooldown 15min": it is started again after that time',
+            ),
+            "What follows the last attempt",
+            '"cooldown 15min"',
+            '"give-up"',
+            "cooldown_sec",
+        ),
+        Key(
+            "cooldowns",
+            Int(0, 1_000_000),
+            "How many cooldowns in a row; 0: for ever",
+            "3",
+            "0",
+        ),
+        Key(
+            "reset_after",
+            Duration(low=1),
+            "After running so long all is counted anew, the delay too",
+            '"10min"',
+            "never",
+            "reset_after_sec",
+        ),
     ],
     _restart,
     short="when",
@@ -299,3 +353,41 @@ class _Reload(Choice):
 
 _RELOAD_SIGNAL = Table([Key("signal", SIGNAL, "What it is told with", '"HUP"')], _reload_signal)
 RELOAD = _Reload({str: HOOK, list: HOOK, dict: _RELOAD_SIGNAL}, "a command, or { signal = ... }")
+
+
+def _bytes(mebibytes: int, example: str) -> Converted:
+    """Return the type of a size in bytes, of at least so many MiB."""
+    text = f'a size of at least {mebibytes}M, such as "{example}"'
+    amount = Amount(text, size=True, infinity=False, low=mebibytes << 20, example=f'"{example}"')
+    return Converted(amount, lambda text, _at: int(text))
+
+
+def _controller(values: dict[str, Any], _at: At) -> Any:
+    return Controller(**values)
+
+
+CONTROLLER = Table(
+    [
+        Key(
+            "starts_per_second",
+            Converted(Int(1, 1000), lambda number, _at: float(number)),
+            "How many starts it asks for, over all services",
+            "10",
+            "5",
+        ),
+        Key(
+            "max_age", Duration(low=60), "It restarts itself after so long", '"30d"', "never", "max_age_sec"
+        ),
+        Key("max_memory", _bytes(32, "128M"), "It restarts itself above this", '"128M"', "never"),
+        Key("keep", Duration(low=3600), "So long exits stay in its ledger", '"1y"', "90d", "keep_sec"),
+        Key(
+            "keep_size",
+            _bytes(1, "1G"),
+            "A ledger larger than this loses what is oldest",
+            '"1G"',
+            '"256M"',
+            "keep_bytes",
+        ),
+    ],
+    _controller,
+)

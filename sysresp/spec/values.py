@@ -8,6 +8,7 @@ value with an instance's name put in.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from sysresp.model import Credential, EnvironmentFile
@@ -107,6 +108,36 @@ MAX_ASSIGNMENT = 128 * 1024 - 1  # bytes of NAME=value: MAX_ARG_STRLEN of execve
 _SECRET = re.compile(
     r"(?i)(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY|CREDENTIALS?)\Z|_PASS\Z"
 )
+
+
+_ASSIGNED = re.compile(r"-*([\w-]+)=(.+)", re.DOTALL)
+_URL_PASSWORD = re.compile(r"://[^/@:\s]*:[^/@\s]+@")
+
+
+def secret_in(words: Sequence[str]) -> str:
+    """Return the name of what seems to be a secret in a command or URL, "" if there is none.
+
+    --token=x, PASSWORD=x, --password x, ?token=x, //u:x@host; but not a path, and nothing that is expanded.
+    """
+    option = ""
+    for word in words:
+        if option and not word.startswith(("-", *_NO_SECRET)):
+            return option
+        for part in re.split("[?&]", word) if "://" in word else [word]:
+            found = _ASSIGNED.fullmatch(part)
+            if found and _is_secret(found[1]) and not found[2].startswith(_NO_SECRET):
+                return found[1]
+        if _URL_PASSWORD.search(word):
+            return word.partition(":")[0]
+        option = word if word.startswith("--") and not word.startswith("--no-") and _is_secret(word) else ""
+    return ""
+
+
+_NO_SECRET = ("/", "$", "@", "%", "{")
+
+
+def _is_secret(name: str) -> bool:
+    return _SECRET.search(name.replace("-", "_")) is not None
 
 
 def _variable(text: str, at: At) -> Any:

@@ -10,19 +10,13 @@ Problem at the line of its key, and the unit is never written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from zlib import crc32
 
 from sysresp.model import Command, Kind, ReadyBy, Restart, Scope, Service
 from sysresp.spec import names
 from sysresp.units import hardening, quote
 from sysresp.units.directives import TABLE
 from sysresp.units.sheet import Group, Groups, Report, Setting, check_directive, one_line, span, too_new
-
-
-def restart_delay(restart: Restart, unit: str) -> float:
-    """Return RestartSec=: the delay plus the unit's own share of the jitter, the same at every render."""
-    share = crc32(unit.encode(errors="surrogateescape")) / 2**32
-    return restart.delay_sec + round(restart.jitter_sec * share, 3)
+from sysresp.units.supervise import grows_by_itself, restart_sec
 
 
 def compose(service: Service, setting: Setting, report: Report) -> Groups:
@@ -37,7 +31,7 @@ def compose(service: Service, setting: Setting, report: Report) -> Groups:
         "who": _who(service, setting, report, instanced),
         "environment": _environment(service, setting, report, instanced),
         "directories": _directories(service, report, instanced),
-        "restart": _restart(service, setting, report),
+        "restart": _restart(service, setting),
         "stop": _stop(service),
         "resources": _resources(service, setting),
         "hardening": _hardening(service, setting, report, instanced),
@@ -245,22 +239,15 @@ def _directories(service: Service, report: Report, instanced: bool) -> Group:
     return group
 
 
-def _restart(service: Service, setting: Setting, report: Report) -> Group:
+def _restart(service: Service, setting: Setting) -> Group:
     restart = service.restart
     group = Group([("Restart", restart.when)])
     if restart.when != "no":
-        delay = restart_delay(restart, names.unit_name(setting.project, service))
-        group.add("RestartSec", span(delay))
-        if restart.max_delay_sec is not None:
-            if setting.version >= TABLE["RestartMaxDelaySec"].since:
-                group.add("RestartSteps", str(restart.steps or 5))
-                group.add("RestartMaxDelaySec", span(restart.max_delay_sec))
-            else:
-                report.warn(
-                    "restart.max_delay",
-                    f"{too_new('RestartMaxDelaySec', setting.version)}: every restart waits {span(delay)}",
-                    "set restart.delay to a longer time, or remove restart.max_delay",
-                )
+        unit = names.unit_name(setting.project, service)
+        group.add("RestartSec", span(restart_sec(service, unit, setting.version)))
+        if restart.max_delay_sec is not None and grows_by_itself(setting.version):
+            group.add("RestartSteps", str(restart.steps or 5))
+            group.add("RestartMaxDelaySec", span(restart.max_delay_sec))
     for directive, values in (
         ("SuccessExitStatus", restart.success_exit),
         ("RestartPreventExitStatus", restart.prevent_exit),

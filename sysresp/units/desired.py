@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sysresp.model import KEEP, NOWHERE, SETTLE_SEC, Origin, Rollout
+from sysresp.units.supervision import Settings, Supervision
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +66,6 @@ class Desired:
     )  # by service; one that is not there: Policy()
     keep_generations: int = KEEP
     configs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # config_files, by unit
+    supervision: Mapping[str, Supervision] = field(default_factory=dict)
+    # ^ by main unit, in the order of `units`; one that is not there: Supervision()
+    settings: Settings = field(default_factory=Settings)  # [controller]

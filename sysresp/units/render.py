@@ -30,6 +30,8 @@ from sysresp.units.change import DIGEST
 from sysresp.units.compose import compose
 from sysresp.units.desired import Desired, Policy, Unit, UnitFile
 from sysresp.units.sheet import SECTIONS, Group, Groups, Report, Setting, apply_raw, one_line
+from sysresp.units.supervise import settings, supervise
+from sysresp.units.supervision import DEFAULT, Supervision
 from sysresp.units.text import OWNER_SECTION, parse
 
 TEMPLATE_DIRS = ("/etc/sysresp/templates",)
@@ -82,6 +84,8 @@ def render(
         needs_prober=any(service.ready is not None for service in spec.services.values()),
         policies=_policies(spec),
         keep_generations=spec.keep_generations,
+        supervision={n: room.supervision[n] for n in units if room.supervision.get(n, DEFAULT) != DEFAULT},
+        settings=settings(spec.controller),
     )
     return Rendered(desired, tuple(sorted(room.problems)))
 
@@ -111,6 +115,7 @@ class _Room:
         self.units: list[Unit] = []
         self.links: dict[str, str] = {}
         self.configs: dict[str, tuple[str, ...]] = {}
+        self.supervision: dict[str, Supervision] = {}
         self.problems: list[Problem] = []
 
     def project_file(self, name: str, kind: str, title: str, install: Group) -> None:
@@ -144,8 +149,10 @@ class _Room:
             waits = main and (service.on_demand or service.schedule is not None)
             start = service.enabled and not waits and kind != "helper"
             self._units(name, kind, service.enabled, _loaded(service, name), start=start)
-            if main and service.config_files:
-                for unit, instance in _loaded(service, name):
+            if main:
+                loaded = dict(_loaded(service, name))
+                self.supervision |= supervise(service, name, text, loaded, setting.version)
+                for unit, instance in loaded.items() if service.config_files else ():
                     self.configs[unit] = tuple(filled(path, instance) for path in service.config_files)
         self.problems += report.problems
 

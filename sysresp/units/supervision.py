@@ -47,6 +47,7 @@ class Supervision(NamedTuple):
     failures: int = 0  # more failures than this in `per_sec`, by the ledger, and the unit is stopped; 0: any
     per_sec: float = 3600.0
     probe: Probe | None = None
+    rest_sec: float = 0.0  # RestartSec= where that is longer than `delay_sec`: the controller ends the wait
 
 
 DEFAULT = Supervision()
@@ -91,7 +92,7 @@ def loads_settings(fields: dict[str, Any]) -> Settings:
 
 def _differing(value: Any, default: Any) -> dict[str, Any]:
     return {
-        name: have
+        name: list(have) if isinstance(have, tuple) else have  # as it is read back: JSON knows no tuples
         for name, have, usual in zip(value._fields, value, default, strict=True)
         if have != usual and name != "probe"
     }
@@ -129,3 +130,26 @@ def delay(supervision: Supervision, restarts: int) -> float:
     if restarts > supervision.steps:
         return longest
     return float(base * (longest / base) ** ((restarts - 1) / supervision.steps))
+
+
+def rest(supervision: Supervision, restarts: int) -> float:
+    """Return the pause that systemd itself makes there; the controller ends it after `delay`.
+
+    It is longer where one unit file is that of several instances, each with a jitter of its own, and where
+    systemd cannot let the delay grow: then it waits the longest, should the controller be away.
+    """
+    own = supervision.rest_sec or supervision.delay_sec
+    return delay(supervision._replace(delay_sec=own), restarts) if supervision.is_native else own
+
+
+def needs_controller(supervision: Supervision) -> tuple[str, ...]:
+    """Return the keys of the service that do nothing unless the controller runs."""
+    needed = {
+        "restart.max_delay": supervision.max_delay_sec > 0 and not supervision.is_native,
+        "restart.jitter": supervision.is_native and supervision.rest_sec > supervision.delay_sec,
+        "restart.then": supervision.cooldown_sec > 0,
+        "restart.failures": supervision.failures > 0,
+        "restart.reset_after": supervision.reset_after_sec > 0,
+        "health": supervision.probe is not None,
+    }
+    return tuple(key for key, is_so in needed.items() if is_so)

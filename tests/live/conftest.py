@@ -20,7 +20,8 @@ from tests.conftest import of_session, trixie_root
 TOP = Path(__file__).parent.parent.parent
 USER = "tester"
 UID = 4711
-_STATE = ["/var/lib/sysresp", "/run/sysresp", f"/home/{USER}/.config", f"/home/{USER}/.local"]
+_STATE = ["/var/lib/sysresp", "/var/lib/sysresp-controller", "/run/sysresp"]
+_STATE += [f"/home/{USER}/.config", f"/home/{USER}/.local"]
 _UNIT_DIRS = ["/etc/systemd/system", "/run/systemd/system", "/etc/sysresp"]
 # The checkout and its virtual environment may be where only root can go, such as below /root: the test user
 # sees them here. They are at their own paths, too, for tests that run pytest inside.

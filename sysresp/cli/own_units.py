@@ -1,0 +1,172 @@
+"""How the controller is to be run on this host: by which program, as whom, and whether that is safe.
+
+Owns the looking at the host for that: the account, polkit and its rule, who may change the code that root
+would run. `sysresp.controller.own` makes units of the answer. Rule: the system's controller never runs code
+that anybody but root can change, for it may restart services.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import sysresp
+from sysresp.cli import build
+from sysresp.controller import own
+from sysresp.errors import Exit, SysrespError
+from sysresp.model import Scope
+from sysresp.ports import Host
+from sysresp.units.text import parse
+
+RULE = "50-sysresp.rules"
+_RULE_DIRS = ("/etc", "/run", "/usr/local/share", "/usr/share")  # + /polkit-1/rules.d, as polkit(8) has it
+_OWN_RULE_DIR = "/etc/polkit-1/rules.d"
+_POLKIT = ("/usr/share/dbus-1/system-services", "/usr/local/share/dbus-1/system-services")
+_POLKIT_SERVICE = "org.freedesktop.PolicyKit1.service"
+_SYSUSERS = "/etc/sysusers.d/sysresp.conf"
+SYSUSERS_TEXT = f'u {own.ACCOUNT} - "sysresp controller"\n'
+_HOMES = ("/home/", "/root/", "/run/user/")
+_PACKAGE = Path(sysresp.__file__).parent
+
+
+class Choice(NamedTuple):
+    """The way, and in one sentence why."""
+
+    way: own.Way
+    why: str
+
+
+def choose(host: Host, scope: Scope) -> Choice:
+    """Return how the controller is to be run here; SysrespError if its code is no code to trust."""
+    environment = {}
+    if str(_PACKAGE.parent) in os.environ.get("PYTHONPATH", "").split(":"):
+        environment["PYTHONPATH"] = str(_PACKAGE.parent)  # a checkout that is not installed
+    program = (sys.executable, "-P", "-m", "sysresp")
+    fallback = build.prober(f"{host.paths.state_dir}/{own.FALLBACK.name}")
+    if scope is Scope.USER:
+        return Choice(own.Way(program, fallback, "", environment), "in your own service manager")
+    lacks = account_lacks()
+    account = "" if lacks else own.ACCOUNT
+    if problem := _untrusted(bool(account)):
+        raise SysrespError(
+            f"the system's controller cannot run this sysresp: {problem}",
+            hint="install it where only root can write and everybody can read, such as a virtual "
+            "environment in /opt, or use your own service manager: --user",
+            exit=Exit.REFUSED,
+        )
+    if lacks:
+        why = f"as root without capabilities, because {lacks} (--create-user changes that)"
+    else:
+        why = f'as the user "{own.ACCOUNT}", who may restart what sysresp applied (polkit) and nothing else'
+    return Choice(own.Way(program, fallback, account, environment), why)
+
+
+def account_lacks() -> str:
+    """Return what keeps the controller from running as its own user, "" if nothing does."""
+    if not _has_polkit():
+        return "there is no polkit"
+    try:
+        account = pwd.getpwnam(own.ACCOUNT)
+    except KeyError:
+        return f'there is no user "{own.ACCOUNT}"'
+    if account.pw_uid == 0:
+        return f'the user "{own.ACCOUNT}" is root'
+    if not any(Path(where, "polkit-1/rules.d", RULE).is_file() for where in _RULE_DIRS):
+        return f"there is no polkit rule {RULE}"
+    return ""
+
+
+def create_account(host: Host) -> None:
+    """Make the account and the polkit rule, as a package does; what is there already stays."""
+    if not _has_polkit():
+        raise SysrespError(
+            "a user of its own is of no use to the controller here: there is no polkit",
+            hint="install polkit (Debian: polkitd, Fedora: polkit), or leave out --create-user",
+            exit=Exit.REFUSED,
+        )
+    try:
+        pwd.getpwnam(own.ACCOUNT)
+    except KeyError:
+        program = shutil.which("systemd-sysusers")
+        if program is None:
+            raise SysrespError(
+                f'cannot make the user "{own.ACCOUNT}": there is no systemd-sysusers',
+                hint=f"make it: useradd --system --shell /usr/sbin/nologin {own.ACCOUNT}",
+            ) from None
+        host.files.write(_SYSUSERS, SYSUSERS_TEXT.encode())
+        done = subprocess.run([program, _SYSUSERS], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SysrespError(f'cannot make the user "{own.ACCOUNT}": {done.stderr.strip()}') from None
+    if not any(Path(where, "polkit-1/rules.d", RULE).is_file() for where in _RULE_DIRS):
+        host.files.write(f"{_OWN_RULE_DIR}/{RULE}", rule().read_bytes())
+
+
+def rule() -> Path:
+    """Return where the polkit rule is: beside the controller in an installation, else in the source tree."""
+    installed = _PACKAGE / "controller" / RULE
+    return installed if installed.is_file() else _PACKAGE.parent / "packaging/polkit" / RULE
+
+
+def packaged(host: Host) -> str:
+    """Return the path of a sysresp.service that a package installed, "" if there is none."""
+    for where in host.paths.search:
+        path = f"{where}/{own.UNIT}"
+        if where != host.paths.unit_dir and host.files.stat(path) is not None:
+            return path
+    return ""
+
+
+def links(host: Host, path: str) -> list[str]:
+    """Return the links that enable a packaged unit, by its own [Install]."""
+    text = (host.files.read(path) or b"").decode(errors="replace")
+    wanted = [v for section, name, v in parse(text) if (section, name) == ("Install", "WantedBy")]
+    return [f"{host.paths.unit_dir}/{word}.wants/{own.UNIT}" for value in wanted for word in value.split()]
+
+
+def _has_polkit() -> bool:
+    return any(Path(where, _POLKIT_SERVICE).is_file() for where in _POLKIT)
+
+
+def _untrusted(needs_reading: bool) -> str:
+    """Return what is wrong with the code that would be run, "" if nothing is."""
+    python = Path(sys.executable)
+    for path in dict.fromkeys((python, python.resolve(), Path(sys.prefix), _PACKAGE)):
+        if f"{path}/".startswith(_HOMES):
+            return f"{path} is below a home directory, which its sandbox keeps from it"
+    for path in _code(python):
+        found = path.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            continue  # what it leads to is in the list, and its own directory is
+        sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+        if found.st_uid != 0:
+            return f"{path} belongs to {_name(found.st_uid)}"
+        if found.st_mode & 0o022 and not sticky:
+            return f"{path} can be written by others than root (mode {stat.S_IMODE(found.st_mode):04o})"
+        needed = 0o005 if stat.S_ISDIR(found.st_mode) else 0o004
+        if needs_reading and found.st_mode & needed != needed:
+            return f'{path} cannot be read by the user "{own.ACCOUNT}"'
+    return ""
+
+
+def _code(python: Path) -> Iterator[Path]:
+    """Yield the interpreter, the package, and all directories that lead to them."""
+    real = [python.parent.resolve() / python.name, python.resolve(), _PACKAGE.resolve()]
+    for path in dict.fromkeys(above for one in real for above in (one, *one.parents)):
+        yield path
+    for path in _PACKAGE.resolve().rglob("*"):
+        if path.suffix in {".py", ".toml", ".j2"} or path.is_dir():
+            yield path
+
+
+def _name(uid: int) -> str:
+    try:
+        return f'"{pwd.getpwuid(uid).pw_name}"'
+    except KeyError:
+        return f"uid {uid}"

@@ -1,0 +1,84 @@
+"""What systemd says of the units now, as the same `Seen` that its signals make.
+
+Owns the reading of many units at once. Decides nothing, changes nothing and remembers nothing: what comes
+back is one moment of each unit, not one moment of all. Rule: properties are read one by one, and the unit
+may die and rise between two of them. So the time of the last change of state is read before and after the
+others, and if it differs all are read again: a Result must not be taken for that of another run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sysresp.ports import Manager, Question, Seen
+
+_ROUNDS = 4  # so often a unit that changes meanwhile is read; its next signal puts it right
+_STAMP = "StateChangeTimestampMonotonic"
+_UNIT = {"ActiveState": "active", "SubState": "sub", "InvocationID": "invocation", "Job": "job"}
+_SERVICE = {  # of every run
+    "NRestarts": "n_restarts",
+    "MainPID": "main_pid",
+    "ExecMainStartTimestampMonotonic": "started",
+}
+_ENDED = {  # only of one whose main process is not there: what the others are known to have
+    "Result": "result",
+    "ExecMainCode": "exec_code",
+    "ExecMainStatus": "exec_status",
+    "ExecMainExitTimestampMonotonic": "ended",
+    "ExecMainExitTimestamp": "ended_at",
+}
+_FIELDS = {**_UNIT, **_SERVICE, **_ENDED, _STAMP: "changed"}
+_TIMES = frozenset(("started", "ended", "ended_at", "changed"))
+_UNKNOWN_BYTES = 2**64 - 1  # CGROUP_LIMIT_MAX: the cgroup does not count
+
+
+def seen(manager: Manager, names: Sequence[str]) -> list[Seen]:
+    """Return how each of these units is, in their order; LoadState "not-found" for one that is nowhere."""
+    wanted = set(names)
+    rows = {row.name: row for row in manager.units(["*"]) if row.name in wanted}
+    # What is not loaded has nothing to tell but that, and would be loaded anew for each property.
+    others = manager.units_by_name([name for name in names if name not in rows])
+    rows |= {row.name: row for row in others if row.active_state != "inactive" or row.job_id}
+    loads = {row.name: row.load_state for row in (*others, *rows.values())}
+    found = {name: Seen(name, load=loads.get(name, "not-found")) for name in names}
+    runs = {name: row.active_state == "active" and row.sub_state == "running" for name, row in rows.items()}
+    unread = list(rows)
+    for left in reversed(range(_ROUNDS)):
+        asked = [_questions(name, runs[name]) for name in unread]
+        answers = iter(manager.many_properties([question for one in asked for question in one]))
+        again = []
+        for name, questions in zip(unread, asked, strict=True):
+            parts = [next(answers) for _ in questions]
+            fields = _fields({key: value for part in parts for key, value in part.items()})
+            found[name] = found[name]._replace(**fields)
+            is_whole = parts[0].get(_STAMP) == parts[-1].get(_STAMP)
+            if left and not (is_whole and (not runs[name] or fields.get("main_pid"))):
+                runs[name] = False  # or not any more
+                again.append(name)
+        unread = again
+        if not unread:
+            break
+    return list(found.values()) if len(found) == len(names) else [found[name] for name in names]
+
+
+def memory_peak(manager: Manager, unit: str) -> int:
+    """Return the most memory that the unit's processes used in this run, in bytes; 0: unknown."""
+    peak = manager.properties(unit, "Service", ("MemoryPeak",)).get("MemoryPeak", 0)  # since 256
+    return peak if isinstance(peak, int) and peak < _UNKNOWN_BYTES else 0
+
+
+def _questions(name: str, runs: bool) -> list[Question]:
+    first, last = Question(name, "Unit", (_STAMP, *_UNIT)), Question(name, "Unit", (_STAMP,))
+    if not name.endswith(".service"):
+        return [first, last]
+    return [first, Question(name, "Service", (*_SERVICE, *({} if runs else _ENDED))), last]
+
+
+def _fields(properties: Mapping[str, object]) -> dict[str, Any]:
+    fields: dict[str, Any] = {_FIELDS[name]: value for name, value in properties.items()}
+    for name in _TIMES & fields.keys():
+        fields[name] /= 1e6
+    if "job" in fields:
+        fields["job"] = fields["job"][0]
+    return fields

@@ -1,0 +1,217 @@
+"""The tables of the ledger, and how the controller's nouns become their rows and come back.
+
+Owns the schema, its history and both directions of the conversion; opens no file. Columns are named as the
+fields of `events.Exit` and `events.Note`, so that the file can be read with sqlite3(1) alone. Rules: a
+change of the schema is a new entry of `STEPS`, never an edit of one that was released; what comes back from
+the file is judged value by value, because a disk may have changed it and its owner may be another user.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from math import isnan
+from typing import Any, NamedTuple
+
+from sysresp.controller.events import Exit, Fate, Note, UnitMemory, Wait
+
+APPLICATION = 0x73797372
+"""PRAGMA application_id, "sysr": file(1) and we know the file by it."""
+
+STEPS = (
+    """
+    CREATE TABLE exit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again, so that a reader can go on after one
+        at REAL NOT NULL,                      -- "when", or the time of writing if that is unknown
+        unit TEXT NOT NULL,
+        invocation TEXT NOT NULL,
+        "when" REAL NOT NULL,
+        result TEXT NOT NULL,
+        exec_code INTEGER NOT NULL,
+        exec_status INTEGER NOT NULL,
+        fate TEXT NOT NULL,
+        retry_at REAL NOT NULL,
+        because TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        uptime_sec REAL NOT NULL,
+        memory_peak INTEGER NOT NULL,
+        generation INTEGER NOT NULL,
+        source TEXT NOT NULL
+    );
+    CREATE UNIQUE INDEX exit_run ON exit (invocation, unit);
+    CREATE INDEX exit_unit ON exit (unit, at);
+    CREATE INDEX exit_at ON exit (at);
+    CREATE TABLE note (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,
+        kind TEXT NOT NULL,
+        unit TEXT NOT NULL,
+        text TEXT NOT NULL,
+        key TEXT NOT NULL
+    );
+    CREATE UNIQUE INDEX note_key ON note (kind, unit, key) WHERE key != '';
+    CREATE INDEX note_unit ON note (unit, at);
+    CREATE INDEX note_at ON note (at);
+    CREATE TABLE memory (unit TEXT PRIMARY KEY, fields TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE error (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,
+        traceback TEXT NOT NULL,
+        environment TEXT NOT NULL,             -- JSON object
+        events TEXT NOT NULL                   -- JSON array of text, the last one last
+    );
+    """,
+)
+"""What leads from each version of the schema (PRAGMA user_version) to the next."""
+
+CURSOR = ":cursor"
+"""The name in `meta` under which the journal's cursor stands; no name of the loop's begins with a colon."""
+
+_FIELDS = Exit._fields
+_QUOTED = ", ".join(f'"{name}"' for name in _FIELDS)
+_IS_NEWS = f"excluded.fate != '{Fate.UNKNOWN.value}'"
+# What becomes of a field of a row that is there already; of the others, what is known stays.
+_UPDATES = {
+    "fate": f"CASE WHEN {_IS_NEWS} THEN excluded.fate ELSE fate END",
+    "retry_at": f"CASE WHEN {_IS_NEWS} THEN excluded.retry_at ELSE retry_at END",
+    "because": f"CASE WHEN {_IS_NEWS} THEN excluded.because ELSE because END",
+    "at": 'CASE WHEN "when" = 0 AND excluded."when" != 0 THEN excluded."when" ELSE at END',
+    "exec_status": "CASE WHEN exec_code = 0 THEN excluded.exec_status ELSE exec_status END",
+    "source": "CASE WHEN source = 'count' THEN excluded.source ELSE source END",
+    **{name: f"CASE WHEN {name} = '' THEN excluded.{name} ELSE {name} END" for name in ("result",)},
+    **{
+        name: f'CASE WHEN "{name}" = 0 THEN excluded."{name}" ELSE "{name}" END'
+        for name in ("when", "exec_code", "attempt", "uptime_sec", "memory_peak", "generation")
+    },
+}
+PUT_EXIT = (
+    f"INSERT INTO exit (at, {_QUOTED}) VALUES (?{', ?' * len(_FIELDS)}) "
+    "ON CONFLICT (invocation, unit) DO UPDATE SET "
+    + ", ".join(f'"{name}" = {value}' for name, value in _UPDATES.items())
+)
+PUT_NOTE = "INSERT OR IGNORE INTO note (at, kind, unit, text, key) VALUES (?, ?, ?, ?, ?)"
+PUT_MEMORY = "INSERT OR REPLACE INTO memory (unit, fields) VALUES (?, ?)"
+DROP_MEMORY = "DELETE FROM memory WHERE unit = ?"
+PUT_META = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
+PUT_ERROR = "INSERT INTO error (at, traceback, environment, events) VALUES (?, ?, ?, ?)"
+EXITS = f"SELECT id, at, {_QUOTED} FROM exit"
+NOTES = "SELECT id, at, kind, unit, text, key FROM note"
+
+
+class Stored(NamedTuple):
+    """What the controller wrote when it last did."""
+
+    units: dict[str, UnitMemory]
+    meta: dict[str, str]
+    cursor: str  # of the journal; "" if there is none yet
+
+
+class Told(NamedTuple):
+    """One line of the ledger."""
+
+    id: int  # grows; each kind counts for itself
+    at: float  # when it was; for an exit at an unknown time, when it was written
+    what: Exit | Note
+
+
+def text(value: str) -> str:
+    """Return the text in a form that the file takes: a lone surrogate is no UTF-8."""
+    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+
+
+def decoded(value: bytes) -> str:
+    """Return text of the file: a disk may have made something else of it (`Connection.text_factory`)."""
+    return value.decode("utf-8", "replace")
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, float):
+        return 0.0 if isnan(value) else value  # SQLite stores NaN as NULL
+    return max(-(2**63), min(value, 2**63 - 1))
+
+
+def of_exit(one: Exit, now: float) -> tuple[Any, ...]:
+    """Return the values of `PUT_EXIT`."""
+    return (one.when or now, *map(_value, one))
+
+
+def of_note(one: Note, now: float) -> tuple[Any, ...]:
+    """Return the values of `PUT_NOTE`."""
+    return (one.when or now, text(one.kind), text(one.unit), text(one.text), text(one.key))
+
+
+def of_memory(memory: UnitMemory) -> str:
+    """Return the fields that differ from the default, as JSON."""
+    fields = zip(UnitMemory._fields, memory, _FRESH, strict=True)
+    return json.dumps({name: have for name, have, usual in fields if have != usual}, separators=(",", ":"))
+
+
+def to_exit(row: tuple[Any, ...]) -> Told:
+    """Return what a row of `EXITS` says."""
+    number, at, *values = row
+    fields = dict(zip(_FIELDS, values, strict=True))
+    fields["fate"] = _FATES.get(fields["fate"], Fate.UNKNOWN)
+    return Told(int(number), float(at), Exit(**{n: _typed(v, _EXIT[n]) for n, v in fields.items()}))
+
+
+def to_note(row: tuple[Any, ...]) -> Told:
+    """Return what a row of `NOTES` says."""
+    number, at, kind, unit, words, key = row
+    return Told(int(number), float(at), Note(str(kind), str(unit), str(words), float(at), str(key)))
+
+
+def to_memory(fields: str) -> UnitMemory:
+    """Return the memory of which `of_memory` made this; ValueError if it is none.
+
+    Fields of a newer version are left aside, a field that this version has and the file has not is fresh.
+    """
+    raw = json.loads(fields)
+    if not isinstance(raw, dict):
+        raise ValueError("no object")  # noqa: TRY004 - callers ask for one kind of error
+    return UnitMemory(**{n: _remembered(n, raw[n]) for n in UnitMemory._fields if n in raw})
+
+
+def _remembered(name: str, value: Any) -> Any:
+    usual = getattr(_FRESH, name)
+    if name == "wait":
+        return Wait(value)
+    if name == "is_healthy" and (value is None or isinstance(value, bool)):
+        return value
+    if isinstance(usual, tuple) and isinstance(value, list):
+        kind: Any = str if name == "on" else float
+        return tuple(kind(item) for item in value)
+    if isinstance(usual, float) and isinstance(value, (int, float)):
+        return float(value)
+    if type(value) is not type(usual):
+        raise ValueError(f"{name} cannot be {value!r:.40}")
+    return value
+
+
+def _typed(value: Any, usual: Any) -> Any:
+    """Return a value in its field's own type; the default where the file has something else."""
+    if isinstance(usual, float) and isinstance(value, (int, float)):
+        return float(value)
+    return value if type(value) is type(usual) or isinstance(value, Fate) else usual
+
+
+_FRESH = UnitMemory()
+_EXIT: Mapping[str, Any] = Exit(unit="", invocation="")._asdict()
+_FATES = {fate.value: fate for fate in Fate}
+
+
+def stored(db: sqlite3.Connection) -> tuple[Stored, list[str]]:
+    """Return everything that the controller remembers, and the units of which the memory cannot be read."""
+    units = {}
+    bad = []
+    for unit, fields in db.execute("SELECT unit, fields FROM memory"):
+        try:
+            units[str(unit)] = to_memory(fields)
+        except (ValueError, TypeError):
+            bad.append(str(unit))
+    meta = {str(name): str(value) for name, value in db.execute("SELECT name, value FROM meta")}
+    cursor = meta.pop(CURSOR, "")
+    return Stored(units, meta, cursor), bad
