@@ -281,9 +281,11 @@ class Signals(Protocol):
         """Report these units, and no others; for one that is no .service, only what all units have."""
 
     def drain(self) -> list[Signal]:
-        """Return all that has come, in order; never waits.
+        """Return what has come, in order; never waits.
 
-        Forged messages (a sender other than systemd) are counted and left out. After a `Lost` of
+        Call it when the descriptor is readable. After some 10 ms of work it leaves the rest for the next
+        call: the descriptor is still readable then. A `Seen` that says nothing new is left out, and so are
+        forged messages (from a sender other than systemd), which are counted. After a `Lost` of
         "disconnected" the descriptor is dead: `close`, then `open` again.
         """
 
@@ -315,6 +317,44 @@ class Records(Protocol):
 
         With "" no record is returned: the cursor is that of the end. Not all: the journal was vacuumed or
         rotated past the cursor, or cannot be read at all (the cursor is then the one that was given).
+        """
+
+
+class Notify(Protocol):
+    """Telling the service manager that started this process how it is (sd_notify(3)); never fails."""
+
+    watchdog_sec: float
+    """The manager kills us if `alive` is not called for so long; 0: it does not."""
+
+    def ready(self, status: str = "") -> None:
+        """Say that the start, or the reload, is finished."""
+
+    def status(self, status: str) -> None:
+        """Show one line in `systemctl status`."""
+
+    def alive(self) -> None:
+        """Call this three times in `watchdog_sec`."""
+
+    def reloading(self) -> None:
+        """Say that a reload begins; `ready` ends it."""
+
+    def stopping(self, status: str = "") -> None:
+        """Say that the end has begun."""
+
+
+class Watch(Protocol):
+    """Which files in some directories have changed (inotify(7))."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+
+    def add(self, path: str) -> None:
+        """Watch this directory from now on, there or not."""
+
+    def changed(self) -> set[str]:
+        """Return the paths of the files that have changed since; never waits.
+
+        A directory's own path stands for everything in it.
         """
 
 

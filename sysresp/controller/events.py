@@ -94,6 +94,8 @@ class Resync(NamedTuple):
     is_whole: bool = True  # nothing is missing from the records, so far as the journal itself knows
     blind_sec: float = 0.0  # for how long nobody listened; 0: not at all (a look on the way)
     cause: str = ""  # "start", "disconnected", "daemon-reload", ...
+    boot: str = ""  # the boot that this is of; another one than memory's: every run there was is over
+    wall_offset: float = 0.0  # seconds since the epoch less CLOCK_MONOTONIC, now
 
 
 class NewRoster(NamedTuple):
@@ -129,6 +131,8 @@ class Refused(NamedTuple):
 class Wake(NamedTuple):
     """Time has passed: at least one `wake_at` is due."""
 
+    wall_offset: float = 0.0  # as in `Resync`; 0: as it was
+
 
 Event = Seen | JobRemoved | Gone | Resync | NewRoster | Required | Health | Refused | Wake
 
@@ -140,6 +144,7 @@ class Row(NamedTuple):
     """Write this exit; one that is there already gets the new fate, and details that it lacked."""
 
     exit: Exit
+    is_late: bool = False  # from the journal, perhaps long after: one that is there already keeps its fate
 
 
 class Start(NamedTuple):
@@ -187,7 +192,13 @@ class AskRequired(NamedTuple):
     unit: str
 
 
-Action = Row | Note | Start | Shorten | Stop | Kill | ResetFailed | Look | AskRequired
+class Recount(NamedTuple):
+    """Make a `Resync`: NRestarts tells of runs that no signal told of, and the journal may name them."""
+
+    unit: str
+
+
+Action = Row | Note | Start | Shorten | Stop | Kill | ResetFailed | Look | AskRequired | Recount
 
 
 # Memory
@@ -227,6 +238,19 @@ class UnitMemory(NamedTuple):
     wake_at: float = 0.0  # 0: nothing is due
     on: tuple[str, ...] = ()  # with BLOCKED: the units that it waits for
     lost: int = 0  # runs so far of which only the count is known: makes their rows' keys
+    fate: Fate = Fate.UNKNOWN  # of the last run, once it has ended
+    result: str = ""  # Result= of it
+    previous: str = ""  # the run before the last
+    changed: float = 0.0  # when systemd last changed its state: what is older is told late
+    ended: float = 0.0  # when the last run that has ended did so
+    starting: int = 0  # the job that began the last run: not one that stops it
+    stopping: float = 0.0  # since when a job stops the last run; 0: none does
+    tries: int = 0  # looks, or starts that came to nothing, in a row
+    credit: int = 0  # NRestarts told of so many runs that have not been seen yet
+    missing: int = 0  # ... and never will be: for the next resync to name, or to count
+    named: tuple[str, ...] = ()  # while some are missing: the runs that were seen since
+    since: float = 0.0  # ... and when the first of them went missing
+    is_reset: bool = False  # ResetFailed was asked for: NRestarts may be as it was, or 0
 
 
 class Memory(NamedTuple):
@@ -235,8 +259,10 @@ class Memory(NamedTuple):
     boot: str = ""  # the boot that monotonic times are of
     roster: Roster = Roster()
     units: Mapping[str, UnitMemory] = {}  # members, and units that members wait for
-    tokens: float = 0.0  # starts that may be asked for at once
-    tokens_at: float = 0.0  # when that was so
+    tokens: float = 0.0  # starts that may be asked for at once; below 0: so many wait for their turn
+    tokens_at: float = 0.0  # when that was so; 0: never
+    wall_offset: float = 0.0  # seconds since the epoch less CLOCK_MONOTONIC; 0: unknown
+    blocked: frozenset[str] = frozenset()  # the units whose wait is BLOCKED; made anew at each Resync
 
     def wake_at(self) -> float:
         """Return when the next `Wake` is due; 0: never."""

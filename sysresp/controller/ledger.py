@@ -111,12 +111,14 @@ class Ledger:
         meta: Mapping[str, str] = {},
         cursor: str | None = None,
         when: float = 0.0,
+        late: Sequence[Exit] = (),
     ) -> None:
         """Write all of this, or raise LedgerTrouble and write nothing; to repeat it changes nothing.
 
         A row that is there keeps the details that it has, and takes those that it lacked and the newer fate
-        (with `retry_at` and `because`), if that is known. A note with a key is written once. None forgets
-        the memory of a unit. `when` is now, in seconds since the epoch; 0: the clock is asked.
+        (with `retry_at` and `because`), if that is known; one of `late` never changes a fate that is known.
+        A note with a key is written once. None forgets the memory of a unit. `when` is now, in seconds since
+        the epoch; 0: the clock is asked.
         """
         now = when or time.time()
         gone = [(tables.text(name),) for name, memory in units.items() if memory is None]
@@ -127,6 +129,7 @@ class Ledger:
 
         def write(db: sqlite3.Connection) -> None:
             for statement, values in (
+                (tables.PUT_LATE, [tables.of_exit(row, now) for row in late]),
                 (tables.PUT_EXIT, [tables.of_exit(row, now) for row in rows]),
                 (tables.PUT_NOTE, [tables.of_note(note, now) for note in notes]),
                 (tables.PUT_MEMORY, kept),

@@ -86,11 +86,21 @@ _UPDATES = {
         for name in ("when", "exec_code", "attempt", "uptime_sec", "memory_peak", "generation")
     },
 }
-PUT_EXIT = (
-    f"INSERT INTO exit (at, {_QUOTED}) VALUES (?{', ?' * len(_FIELDS)}) "
-    "ON CONFLICT (invocation, unit) DO UPDATE SET "
-    + ", ".join(f'"{name}" = {value}' for name, value in _UPDATES.items())
-)
+_LATE_UPDATES = {  # told long after: what was said of it meanwhile stands
+    name: f"CASE WHEN fate = '{Fate.UNKNOWN.value}' THEN excluded.{name} ELSE {name} END"
+    for name in ("fate", "retry_at", "because")
+}
+
+
+def _put(updates: Mapping[str, str]) -> str:
+    return (
+        f"INSERT INTO exit (at, {_QUOTED}) VALUES (?{', ?' * len(_FIELDS)}) "
+        "ON CONFLICT (invocation, unit) DO UPDATE SET "
+        + ", ".join(f'"{name}" = {value}' for name, value in updates.items())
+    )
+
+
+PUT_EXIT, PUT_LATE = _put(_UPDATES), _put(_UPDATES | _LATE_UPDATES)
 PUT_NOTE = "INSERT OR IGNORE INTO note (at, kind, unit, text, key) VALUES (?, ?, ?, ?, ?)"
 PUT_MEMORY = "INSERT OR REPLACE INTO memory (unit, fields) VALUES (?, ?)"
 DROP_MEMORY = "DELETE FROM memory WHERE unit = ?"

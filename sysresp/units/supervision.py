@@ -9,6 +9,8 @@ manifests stay small and an older controller can read a newer one's.
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
@@ -153,3 +155,61 @@ def needs_controller(supervision: Supervision) -> tuple[str, ...]:
         "health": supervision.probe is not None,
     }
     return tuple(key for key, is_so in needed.items() if is_so)
+
+
+CLEAN_SIGNALS = ("SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE")
+"""Signals that end a service well (systemd.service(5), SuccessExitStatus=)."""
+
+NEVER = frozenset({"exec-condition", "start-limit-hit"})
+"""Results after which Restart= never acts: the start was skipped, or refused."""
+
+# systemd.service(5), the table of Restart=, as service_shall_restart() in src/core/service.c reads it.
+RESTARTED_AFTER: dict[str, Callable[[str], bool]] = {
+    "no": lambda _: False,
+    "always": lambda _: True,
+    "on-success": lambda result: result == "success",
+    "on-failure": lambda result: result != "success",
+    "on-abnormal": lambda result: result not in ("success", "exit-code"),
+    "on-abort": lambda result: result in ("signal", "core-dump"),
+    "on-watchdog": lambda result: result == "watchdog",
+}
+
+
+def restarts_after(supervision: Supervision, result: str, exec_code: int, exec_status: int) -> bool:
+    """Say whether systemd starts the unit again after a run that ended so, the start limit aside.
+
+    `result` is Result=, "" if it is unknown and follows from the exit; `exec_code` 1 exited, 2 killed,
+    3 dumped core, 0 without a main process.
+    """
+    result = result or result_of(supervision, exec_code, exec_status)
+    if result in NEVER or _is_among(supervision.prevent_exit, exec_code, exec_status):
+        return False
+    if _is_among(supervision.force_exit, exec_code, exec_status):
+        return True
+    return RESTARTED_AFTER[supervision.when](result)
+
+
+def result_of(supervision: Supervision, exec_code: int, exec_status: int) -> str:
+    """Return the Result= that follows from the end of the main process, if nothing else went wrong."""
+    clean = ("0", *supervision.success_exit)
+    if exec_code == 0 or _is_among(clean, exec_code, exec_status):
+        return "success"
+    if exec_code == 2 and _is_among(CLEAN_SIGNALS, exec_code, exec_status):
+        return "success"
+    return {1: "exit-code", 2: "signal"}.get(exec_code, "core-dump")
+
+
+def _is_among(statuses: tuple[str, ...], exec_code: int, exec_status: int) -> bool:
+    """Say whether the exit is one of these, written as services.toml has them: "75", "SIGTERM"."""
+    if exec_code == 0 or not statuses:
+        return False
+    if exec_code == 1:
+        return str(exec_status) in statuses
+    return any(_signal_number(status) == exec_status for status in statuses)
+
+
+def _signal_number(name: str) -> int:
+    """Return the number of "SIGTERM", "SIGRTMIN+3" or "SIGRTMAX-1"; 0 if it names no signal."""
+    base, sign, offset = name.partition("+") if "+" in name else name.partition("-")
+    number = int(getattr(signal, base, 0)) if base.startswith("SIG") else 0
+    return number + int(f"{sign}{offset}") if sign and number else number

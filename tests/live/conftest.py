@@ -10,6 +10,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -132,11 +133,36 @@ def _furnish(sandbox: Sandbox) -> None:
     sandbox.run(["install", "-d", "-o", USER, "-g", USER, f"/home/{USER}"], check=True)
 
 
+def _sandbox(which: str) -> Sandbox:
+    """Return a sandbox, not booted yet: a copy of this host, or Debian 13 with its own Python packages."""
+    if which == "trixie":
+        root = trixie_root()
+        assert root is not None
+        return Sandbox(root, binds=_CHECKOUT_BINDS, env=_ENV, hostname="trixie")
+    binds = [Bind(sys.prefix, VENV), Bind(sys.prefix, sys.prefix)] if sys.prefix != sys.base_prefix else []
+    return Sandbox(binds=[*_CHECKOUT_BINDS, *binds], env=_ENV)
+
+
+def _python(which: str) -> str:
+    if which == "trixie":
+        return "/usr/bin/python3"
+    return f"{VENV}/bin/{Path(sys.executable).name}" if sys.prefix != sys.base_prefix else sys.executable
+
+
+@contextmanager
+def fresh_box(which: str) -> Iterator[Box]:
+    """A systemd for one test alone, "host" or "trixie": what is done to it concerns nobody else."""
+    with _sandbox(which) as sandbox:
+        _furnish(sandbox)
+        box = Box(sandbox, _python(which))
+        box.project = f"t{next(_numbers)}"
+        yield box
+
+
 @pytest.fixture(scope="session")
 def sandbox252() -> Iterator[Sandbox]:
     """This host's own systemd (252 on Debian 12), over a copy of its files."""
-    binds = [Bind(sys.prefix, VENV), Bind(sys.prefix, sys.prefix)] if sys.prefix != sys.base_prefix else []
-    with Sandbox(binds=[*_CHECKOUT_BINDS, *binds], env=_ENV) as sandbox:
+    with _sandbox("host") as sandbox:
         _furnish(sandbox)
         yield sandbox
 
@@ -144,9 +170,7 @@ def sandbox252() -> Iterator[Sandbox]:
 @pytest.fixture(scope="session")
 def sandbox257() -> Iterator[Sandbox]:
     """Debian 13's systemd (257), with the distribution's Python packages."""
-    root = trixie_root()
-    assert root is not None
-    with Sandbox(root, binds=_CHECKOUT_BINDS, env=_ENV, hostname="trixie") as sandbox:
+    with _sandbox("trixie") as sandbox:
         _furnish(sandbox)
         yield sandbox
 
@@ -154,14 +178,13 @@ def sandbox257() -> Iterator[Sandbox]:
 @pytest.fixture(scope="session")
 def host_box(sandbox252: Sandbox) -> Box:
     """The box of this host, for the whole session; tests ask for `box`."""
-    in_venv = sys.prefix != sys.base_prefix
-    return Box(sandbox252, f"{VENV}/bin/{Path(sys.executable).name}" if in_venv else sys.executable)
+    return Box(sandbox252, _python("host"))
 
 
 @pytest.fixture(scope="session")
 def trixie_box(sandbox257: Sandbox) -> Box:
     """The box of Debian 13, for the whole session; tests ask for `box`."""
-    return Box(sandbox257, "/usr/bin/python3")
+    return Box(sandbox257, _python("trixie"))
 
 
 @pytest.fixture(params=["host", pytest.param("trixie", marks=pytest.mark.trixie)])

@@ -1,0 +1,249 @@
+"""`sysresp controller run`: the daemon, put together.
+
+Owns what the controller is made of and what it looks at of itself: manifests, code, unit, memory. It is the
+only command that imports the controller's loop. Rule: the process lives for months and every import is paid
+for in memory all that time: no typer, no Jinja, no tomllib, no ssl.
+"""
+
+# ruff: noqa: PLC0415 - what is imported depends on what was done before
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import sysresp
+from sysresp.cli import boundary
+from sysresp.controller.events import Member, Roster
+from sysresp.errors import SysrespError
+from sysresp.ports import Manager, UnitProblem
+from sysresp.reconcile import layout
+from sysresp.reconcile.manifest import Manifest, all_manifests
+from sysresp.systemd.files import RealFiles
+from sysresp.units.supervision import Settings, loads, loads_settings
+
+CODE = Path(sysresp.__file__).parent
+_CALL_SEC = "5s"  # sd-bus waits 25 s by default, and all the daemon waits with it
+
+
+def run(scope: str = "system") -> int:
+    """Be the controller until SIGTERM; return the exit status."""
+    return boundary.guarded(lambda: _run(scope))
+
+
+def _run(scope: str) -> int:
+    os.environ.setdefault("SYSTEMD_BUS_TIMEOUT", _CALL_SEC)
+    code = fingerprint(CODE)  # before the rest is imported: what changes after this is newer than we are
+    from sysresp.controller.lean import import_asyncio
+
+    import_asyncio()
+    import asyncio
+
+    return asyncio.run(_serve(scope, code))
+
+
+async def _serve(scope: str, code: str) -> int:
+    import asyncio
+    import random
+
+    from sysresp.controller.ledger import FILE, Ledger, LedgerNewer, LedgerTrouble
+    from sysresp.controller.loop import Loop, Ports
+    from sysresp.controller.probes import Probes
+    from sysresp.controller.respawn import Vitals
+    from sysresp.controller.serve import REQUEST, SELF, Daemon, Own
+    from sysresp.systemd.clock import RealClock
+    from sysresp.systemd.inotify import DirectoryWatch
+    from sysresp.systemd.manager import SystemManager
+    from sysresp.systemd.notify import SystemNotify
+    from sysresp.systemd.records import SystemRecords
+    from sysresp.systemd.signals import SystemSignals
+
+    user = scope == "user"
+    manager, clock, changes, notify = SystemManager(user=user), RealClock(), DirectoryWatch(), SystemNotify()
+    ledger = Ledger(f"{_state_directory(scope)}/{FILE}")
+    trouble = ""
+    try:
+        stored = ledger.open()
+    except LedgerNewer:
+        raise
+    except LedgerTrouble as error:
+        stored, trouble = error.stored, error.why
+    ports = Ports(
+        manager=manager,
+        signals=SystemSignals(user=user),
+        records=SystemRecords(user=user),
+        ledger=ledger,
+        clock=clock,
+        notify=notify,
+        load_roster=rosters(scope, log, SELF),
+        boot=boot_id(),
+        log=log,
+    )
+    unit = _OwnUnit(manager, SELF)
+    own = Own(
+        state_dirs=layout.state_dirs(scope, os.environ),
+        code_dirs=tuple(sorted({str(path.parent) for path in CODE.rglob("*.py")})),
+        unit_files=unit.files,
+        code=lambda: fingerprint(CODE),
+        unit=unit.fingerprint,
+        rss=rss,
+        blind_since=unit.left_active,
+        is_service=bool(os.environ.get("INVOCATION_ID")) and unit.main_pid() == os.getpid(),
+        watchdog_sec=notify.watchdog_sec,
+    )
+    loop = Loop(ports, stored, version=manager.version())
+    if trouble:
+        log(3, f"{trouble}; going on without it")
+    loop.facts |= {"version": sysresp.__version__, "pid": str(os.getpid()), "code": code}
+    loop.owed.meta |= loop.facts
+    vitals = Vitals(clock.monotonic(), random.random(), code, unit.fingerprint())
+    daemon = Daemon(loop, changes, own, vitals)
+    probes = Probes(asyncio.get_running_loop(), daemon.health_turned)
+    status = await daemon.run(probes, stored.meta.get(REQUEST, ""))
+    probes.close()
+    if daemon.failure is not None:
+        _record(ledger, daemon.failure, [repr(event)[:2000] for event in loop.last])
+    ledger.close()
+    return status
+
+
+def _record(ledger: Any, failure: BaseException, events: list[str]) -> None:
+    """Write down what ended us, to the journal in any case."""
+    import traceback
+
+    text = "".join(traceback.format_exception(failure))
+    log(2, f"a bug ends the controller, systemd starts it again: {text}")
+    try:
+        ledger.record_error(text, events, os.environ)
+    except Exception as error:
+        log(3, f"cannot record that: {error}")
+
+
+def _state_directory(scope: str) -> str:
+    """Return where the ledger is: where systemd says, or where the package has it."""
+    where = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return where or layout.controller_dirs(scope, os.environ)[0]
+
+
+class _OwnUnit:
+    """What systemd knows of the unit that we run in; nothing, if it does not answer."""
+
+    def __init__(self, manager: Manager, name: str) -> None:
+        self._manager = manager
+        self._name = name
+        self._files: tuple[str, ...] = ()
+
+    def _get(self, interface: str, *names: str) -> dict[str, Any]:
+        try:
+            return dict(self._manager.properties(self._name, interface, names))
+        except (SysrespError, UnitProblem):
+            return {}
+
+    def main_pid(self) -> int:
+        return int(self._get("Service", "MainPID").get("MainPID", 0))
+
+    def left_active(self) -> float:
+        """Return when the process before this one ended, or was told to; 0 if systemd knows of none."""
+        return (
+            float(self._get("Unit", "ActiveExitTimestampMonotonic").get("ActiveExitTimestampMonotonic", 0))
+            / 1e6
+        )
+
+    def files(self) -> tuple[str, ...]:
+        """Return the unit file and its drop-ins, as of the last `fingerprint`."""
+        return self._files
+
+    def fingerprint(self) -> str:
+        """Return a digest of the unit as systemd has it, "" while it has not read what is on the disk."""
+        found = self._get("Unit", "FragmentPath", "DropInPaths", "NeedDaemonReload")
+        if not found or found.get("NeedDaemonReload"):
+            return ""
+        self._files = tuple(filter(None, (found.get("FragmentPath"), *found.get("DropInPaths", ()))))
+        return hash_of(repr([(path, _content(path)) for path in self._files]))
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+def fingerprint(where: Path) -> str:
+    """Return what tells this code from another: path, size and time of every module."""
+    facts = []
+    for directory, names, files in os.walk(where):
+        names[:] = sorted(name for name in names if name != "__pycache__")
+        for name in sorted(file for file in files if file.endswith(".py")):
+            stat = os.stat(f"{directory}/{name}")  # noqa: PTH116 - 150 of them, and pathlib is slow
+            facts.append((directory, name, stat.st_size, stat.st_mtime_ns))
+    return f"{sysresp.__version__}-{hash_of(repr(facts))}"
+
+
+def hash_of(text: str) -> str:
+    """Return a short digest."""
+    from hashlib import sha256
+
+    return sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def rosters(scope: str, log: Callable[[int, str], None], own_unit: str) -> Callable[[], Roster]:
+    """Return what reads the manifests: all that can be read; a damaged one leaves things as they are."""
+    files = RealFiles()
+    last: dict[str, Manifest] = {}
+
+    def load() -> Roster:
+        found: dict[str, Manifest] = {}
+        for where in layout.state_dirs(scope, os.environ):
+            try:
+                found |= {f"{where}/{one.project}": one for one in all_manifests(files, where)}
+            except (SysrespError, OSError) as error:
+                log(3, f"cannot read what was applied, going on with what was known: {error}")
+                found |= {key: one for key, one in last.items() if key.startswith(f"{where}/")}
+        last.clear()
+        last.update(found)
+        return roster(list(found.values()), own_unit)
+
+    return load
+
+
+def roster(manifests: list[Manifest], own_unit: str) -> Roster:
+    """Return everything that these projects want to be looked after, and the controller itself."""
+    members = {own_unit: Member(own_unit, project="sysresp", service="controller")}
+    settings = Settings()
+    for one in manifests:
+        for unit in one.units:
+            if unit.main and unit.name.endswith(".service"):
+                care = loads(dict((one.supervision or {}).get(unit.name, {})))
+                members[unit.name] = Member(
+                    unit.name, one.project, unit.service, unit.instance, one.generation, care
+                )
+        if one.controller:
+            settings = strictest(settings, loads_settings(dict(one.controller)))
+    return Roster(members, settings)
+
+
+def strictest(one: Settings, other: Settings) -> Settings:
+    """Return the smaller of each setting that is set: projects share one controller."""
+    return Settings._make(
+        b if a == usual else a if b == usual else min(a, b)
+        for a, b, usual in zip(one, other, Settings(), strict=True)
+    )
+
+
+def rss() -> int:
+    """Return how much memory this process has (proc(5), statm), in bytes."""
+    with open("/proc/self/statm") as file:  # noqa: PTH123 - asked for all the time
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def boot_id() -> str:
+    """Return which boot this is (random(4)); a soft reboot is none (systemd-soft-reboot.service(8))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+
+
+def log(level: int, text: str) -> None:
+    """Say it to the journal (sd-daemon(3))."""
+    print(f"<{level}>{text}", file=sys.stderr, flush=True)

@@ -1,0 +1,211 @@
+"""Which runs have ended: exactly once each, from signals, from the journal, and from the count.
+
+Owns the arithmetic of NRestarts (what it counts and what it does not: see `credit` and `deaths`) and the
+reading of journal records as runs. Decides no fate of a unit's future and asks for nothing. Rule: a run is
+(unit, InvocationID); a count only ever says that some are missing, never which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import NamedTuple
+
+from sysresp.controller.events import Exit, Fate, UnitMemory
+from sysresp.ports import Record, Seen
+from sysresp.units.supervision import Supervision, restarts_after, result_of
+
+WAITING = frozenset(
+    (
+        "auto-restart",
+        "auto-restart-queued",  # 254, as the two below
+        "failed-before-auto-restart",
+        "dead-before-auto-restart",
+    )
+)
+"""SubStates in which systemd itself is going to start the unit again."""
+
+
+class Phase(Enum):
+    """Where a unit is, as far as its runs are concerned."""
+
+    UP = auto()  # a run is under way, or begins
+    EXITED = auto()  # the run is over, and the unit stays active (RemainAfterExit=)
+    WAITING = auto()  # the run is over, and systemd restarts it
+    FAILED = auto()  # the run is over; below systemd 254 WAITING may follow at once
+    DEAD = auto()  # ... and so here, with Restart=always and on-success
+
+
+def phase(seen: Seen, known: UnitMemory) -> Phase:
+    """Return where the unit is."""
+    if begins(seen, known):
+        return Phase.UP
+    if seen.sub in WAITING:
+        return Phase.WAITING
+    match seen.active:
+        case "failed":
+            return Phase.FAILED
+        case "inactive":
+            return Phase.DEAD
+        case "active" if seen.sub == "exited":
+            return Phase.EXITED
+        case _:
+            return Phase.UP
+
+
+def begins(seen: Seen, known: UnitMemory) -> bool:
+    """Say whether a run is just beginning: a new InvocationID comes before the state that goes with it."""
+    if seen.invocation in ("", known.invocation):
+        # Told once more, as it was when it began?
+        is_same = (seen.active, seen.sub, seen.changed) == (known.active, known.sub, known.changed)
+        return is_same and not known.is_ended and bool(seen.invocation)
+    if seen.main_pid or not seen.job:
+        return bool(seen.main_pid)
+    # What is known of the main process may still be that of the run before.
+    return seen.result == "success" and not known.ended < seen.started <= seen.ended
+
+
+def credit(known: UnitMemory, seen: Seen, is_new: bool, is_failed: bool = False) -> UnitMemory:
+    """Return the memory with NRestarts taken in; `is_new`: a run is seen for the first time.
+
+    Each restart by systemd adds 1, before the run begins; RestartUnit adds nothing; a manual start, a reset
+    and the unloading of the unit set it to 0. So a run that is seen uses up one credit if there is any, and
+    what is left then are runs that nobody told of. `is_failed`: it is over already, and one more may be the
+    restart that the start limit refused.
+    """
+    base = known.n_restarts
+    if seen.n_restarts < base:
+        if seen.changed == known.changed and not is_new and not known.is_reset and seen.n_restarts:
+            return known  # told late
+        base, known = seen.n_restarts, known._replace(credit=0, is_reset=False)
+    more = known.credit + seen.n_restarts - base
+    known = known._replace(n_restarts=seen.n_restarts)
+    if not is_new:
+        return known._replace(credit=more)
+    spare = 1 if is_failed and more > 1 else 0
+    lost = max(0, more - 1 - spare)
+    if lost and not known.missing:
+        known = known._replace(since=max(known.started, known.ended))
+    return known._replace(credit=spare, missing=known.missing + lost, is_reset=False)
+
+
+def deaths(known: UnitMemory, seen: Seen, where: Phase, refused: int) -> int:
+    """Return how many runs have ended since memory was made, by the count; meaningless if it went down.
+
+    `refused` are restarts that were counted and made no run: at the start limit, for a dependency that
+    failed, for a condition.
+    """
+    base = known.n_restarts
+    if known.is_reset and seen.n_restarts < base:
+        base = 0
+    begun = known.credit + seen.n_restarts - base - refused
+    if known.our_job in ("Shorten", "Start") and seen.invocation not in ("", known.invocation):
+        begun += 1  # RestartUnit and TryRestartUnit are not counted
+    is_running = where is Phase.UP
+    return known.missing + max(0, begun + (not known.is_ended) - is_running)
+
+
+class Gap(NamedTuple):
+    """What the journal has of one unit: runs in their order, and what else matters."""
+
+    runs: dict[str, list[Record]]  # by invocation
+    refused: int  # restarts that made no run, as far as it tells
+    is_blocked: bool  # the last start failed by a dependency, and nothing was started after it
+    was_skipped: bool  # the last start was skipped by a condition
+
+
+def gap(records: Iterable[Record]) -> Gap:
+    """Read the records of one unit, which are in order."""
+    runs: dict[str, list[Record]] = {}
+    refused, is_blocked, was_skipped = 0, False, False
+    for record in records:
+        if record.invocation:
+            runs.setdefault(record.invocation, []).append(record)
+        if record.kind == "start-failed" and record.result == "dependency":
+            refused, is_blocked = refused + 1, True
+        elif record.kind == "started":
+            is_blocked, was_skipped = False, not record.invocation
+            refused += was_skipped
+    return Gap(runs, refused, is_blocked, was_skipped)
+
+
+class Run(NamedTuple):
+    """How a run ended, as the journal has it."""
+
+    row: Exit
+    ended: float  # monotonic
+    is_failure: bool
+
+
+def run_of(
+    unit: str, invocation: str, records: list[Record], supervision: Supervision, *, by_us: bool
+) -> Run:
+    """Return the end of a run that another one followed; `by_us`: the controller had asked for its stop."""
+    code = status = 0
+    result, at, ended, began = "", 0.0, 0.0, 0.0
+    is_restarted = is_stopped = False
+    for record in records:
+        match record.kind:
+            case "started":
+                began = record.monotonic
+                continue
+            case "exited":
+                code, status = record.exec_code, record.exec_status
+            case "failed":
+                result = record.result or result
+            case "finished":
+                result = result or "success"
+            case "oom":
+                result = "oom-kill"
+            case "restart":
+                is_restarted = True
+                continue
+            case "stopped":
+                is_stopped = True
+            case _:
+                continue
+        if not at or record.kind in ("exited", "failed", "finished"):
+            at, ended = record.at, record.monotonic
+    if not result and code:
+        result = result_of(supervision, code, status)
+    is_failure = result not in ("", "success")
+    expected = restarts_after(supervision, result or "success", code, status)
+    if is_restarted or (expected and is_failure):
+        fate = Fate.RETRY
+    elif is_stopped:
+        fate = Fate.STOPPED_BY_US if by_us else Fate.STOPPED
+    elif not result:
+        fate = Fate.UNKNOWN
+    elif expected:
+        fate = Fate.RETRY
+    else:
+        fate = Fate.GAVE_UP if is_failure else Fate.FINISHED
+    row = Exit(
+        unit,
+        invocation,
+        when=at,
+        result=result,
+        exec_code=code,
+        exec_status=status,
+        fate=fate,
+        uptime_sec=max(0.0, ended - began) if began else 0.0,
+        source="journal",
+    )
+    return Run(row, ended, is_failure)
+
+
+def row_of(unit: str, known: UnitMemory, seen: Seen, when: float) -> Exit:
+    """Return the row of the run that `seen` tells the end of; the fate is the caller's."""
+    has_main = (
+        bool(seen.invocation) and seen.ended > 0 and seen.ended >= seen.started and seen.ended > known.ended
+    )
+    return Exit(
+        unit,
+        known.invocation,
+        when=seen.ended_at if has_main and seen.ended_at else when,
+        result=seen.result if seen.invocation else "",
+        exec_code=seen.exec_code if has_main else 0,
+        exec_status=seen.exec_status if has_main else 0,
+        uptime_sec=seen.ended - seen.started if has_main and seen.started else 0.0,
+        generation=known.generation,
+    )

@@ -1,0 +1,408 @@
+"""The controller's loop: what comes in becomes events, what is decided becomes rows and calls.
+
+Owns the order in which things happen, which is what makes the ledger exact: signals are asked for before
+anything is read; what a batch of events leads to is in the ledger, in one transaction, before systemd is
+asked for anything; and whoever may have missed something looks at everything again (`resync`), at the start
+as after a lost connection. Owns no decision about a unit (`policy` does) and none about its own restart
+(`respawn`). Never waits for a job: what becomes of one is told by signals, like everything else.
+The rule: nothing here may stop the daemon but SIGTERM and a bug. systemd that does not answer and a ledger
+that cannot be written are waited out, and a bug ends the process with a record, for PID 1 to start afresh.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from sysresp.controller import observe
+from sysresp.controller.events import (
+    Action,
+    AskRequired,
+    Event,
+    Exit,
+    Health,
+    Kill,
+    Look,
+    Member,
+    Memory,
+    NewRoster,
+    Note,
+    Recount,
+    Refused,
+    Required,
+    ResetFailed,
+    Resync,
+    Roster,
+    Row,
+    Shorten,
+    Start,
+    Stop,
+    UnitMemory,
+    Wake,
+)
+from sysresp.controller.ledger import LedgerTrouble
+from sysresp.controller.policy import decide
+from sysresp.controller.tables import Stored
+from sysresp.errors import Exit as Status
+from sysresp.errors import SysrespError
+from sysresp.ports import Clock, Lost, Manager, Notify, Records, Signals, UnitProblem
+
+UP = frozenset({"active", "reloading", "refreshing"})
+_REQUIREMENTS = ("Requires", "Requisite", "BindsTo")
+_MOST_OWED = 20_000  # rows that wait for a ledger that cannot be written
+_CURSOR_ROWS = 2_000  # after so many rows the journal's cursor is moved on, to bound the next resync
+
+
+class Store(Protocol):
+    """What the loop needs of `ledger.Ledger`."""
+
+    def commit(  # noqa: PLR0917
+        self,
+        rows: Sequence[Exit],
+        notes: Sequence[Note],
+        units: Mapping[str, UnitMemory | None],
+        meta: Mapping[str, str] = ...,
+        cursor: str | None = ...,
+        when: float = ...,
+        late: Sequence[Exit] = ...,
+    ) -> None: ...
+
+    def prune(self, keep_sec: float, keep_bytes: int, when: float) -> bool: ...
+
+
+class Prober(Protocol):
+    """What the loop needs of `probes.Probes`."""
+
+    def watch(self, unit: str, invocation: str, probe: Any, started: float) -> None: ...
+
+    def forget(self, unit: str) -> None: ...
+
+
+class Ports(NamedTuple):
+    """Everything that the loop can do to the host."""
+
+    manager: Manager
+    signals: Signals
+    records: Records
+    ledger: Store
+    clock: Clock
+    notify: Notify
+    load_roster: Callable[[], Roster]
+    boot: str  # boot id
+    log: Callable[[int, str], None]  # level as in syslog(3), text
+
+
+class Owed:
+    """What belongs into the ledger and is not there yet."""
+
+    def __init__(self) -> None:
+        self.rows: list[Exit] = []
+        self.late: list[Exit] = []
+        self.notes: list[Note] = []
+        self.units: dict[str, UnitMemory | None] = {}
+        self.meta: dict[str, str] = {}
+        self.cursor: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.rows or self.late or self.notes or self.units or self.meta or self.cursor is not None
+        )
+
+    def trim(self) -> int:
+        """Let the oldest rows go if there are too many; return how many went."""
+        more = max(0, len(self.rows) - _MOST_OWED)
+        del self.rows[:more]
+        del self.notes[: max(0, len(self.notes) - _MOST_OWED)]
+        return more
+
+
+class Loop:
+    """The controller at work, in one thread; `step` is the whole of it, the rest brings it events."""
+
+    def __init__(self, ports: Ports, stored: Stored, *, version: int) -> None:
+        self.ports = ports
+        self.version = version
+        self.memory = remembered(stored, ports.boot)
+        self.cursor = stored.cursor
+        self.owed = Owed()
+        self.facts = {"boot": ports.boot}  # about this process, for `sysresp controller status`
+        self.owed.meta |= self.facts
+        self.trouble = ""  # why the ledger cannot be written, "" while it can
+        self.last: deque[Event] = deque(maxlen=50)  # for the record of a bug
+        self.probes: Prober | None = None
+        self.is_connected = False
+        self._queue: list[Event] = []
+        self._away_since = 0.0  # since when nobody has listened; 0: somebody does
+        self._rows_since_cursor = 0
+        self._watched: frozenset[str] = frozenset()
+
+    # What comes in
+
+    def connect(self, cause: str, blind_since: float = 0.0) -> int:
+        """Ask for the signals, then look at everything; return the descriptor to poll."""
+        self.ports.signals.close()
+        descriptor = self.ports.signals.open()
+        self._watch(force=True)
+        self.is_connected = True
+        self.resync(cause, blind_since or self._away_since)
+        self._away_since = 0.0
+        return descriptor
+
+    def resync(self, cause: str, blind_since: float = 0.0) -> None:
+        """Look at everything again: all units as they are, and what the journal has since the last time."""
+        roster = self.ports.load_roster()
+        if roster != self.memory.roster:
+            self._queue.append(NewRoster(roster))
+            self._run()
+        now = self.ports.clock.monotonic()
+        names = self._names()
+        seen = observe.seen(self.ports.manager, names)
+        records, cursor, is_whole = self.ports.records.since(self.cursor, names)
+        # A signal that came meanwhile is handled afterwards; what it tells again is known by then.
+        blind_sec = max(0.0, now - blind_since) if blind_since else 0.0
+        event = Resync(tuple(seen), tuple(records), is_whole, blind_sec, cause)
+        self._queue.append(event._replace(boot=self.ports.boot, wall_offset=self._wall_offset()))
+        self._run(cursor)
+        self._rows_since_cursor = 0
+
+    def signals_came(self) -> bool:
+        """Take in what systemd announced; return whether the connection is still good."""
+        for one in self.ports.signals.drain():
+            if not isinstance(one, Lost):
+                self._queue.append(one)
+                continue
+            self._run()
+            if one.why == "disconnected":
+                self.disconnected()
+                return False
+            self.resync(one.why)
+        self._run()
+        return True
+
+    def disconnected(self) -> None:
+        """Remember since when nobody listens."""
+        self.is_connected = False
+        self.ports.signals.close()
+        self._away_since = self._away_since or self.ports.clock.monotonic()
+
+    def summary(self) -> str:
+        """Return one line about what it does, for `systemctl status`."""
+        return f"{len(self.memory.roster.members)} units are looked after"
+
+    def _wall_offset(self) -> float:
+        return self.ports.clock.now() - self.ports.clock.monotonic()
+
+    def roster_changed(self) -> None:
+        """Read the manifests again."""
+        roster = self.ports.load_roster()
+        if roster == self.memory.roster:
+            return
+        self._queue.append(NewRoster(roster))
+        self._watch(roster.members)  # before the new ones are looked at
+        self._run()
+        self._watch()
+
+    def health_turned(self, event: Health) -> None:
+        """Take in the verdict of a probe."""
+        self._queue.append(event)
+        self._run()
+
+    def woken(self) -> None:
+        """Take in that time has passed."""
+        self._queue.append(Wake(self._wall_offset()))
+        self._run()
+
+    # What follows
+
+    def _run(self, cursor: str | None = None) -> None:
+        """Decide on all events in the queue, and on those to which their actions lead."""
+        while self._queue or cursor is not None:
+            events, self._queue = self._queue, []
+            self.step(events, cursor)
+            cursor = None
+
+    def step(self, events: Sequence[Event], cursor: str | None = None) -> None:
+        """Decide, store, do: in this order."""
+        now = self.ports.clock.monotonic()
+        before, memory = self.memory, self.memory
+        actions: list[Action] = []
+        for event in events:
+            self.last.append(event)
+            decision = decide(memory, event, now)
+            memory = decision.memory
+            actions += decision.actions
+        self.memory = memory
+        changed = changes(before.units, memory.units)
+        self._store(actions, changed, cursor)
+        self._probe(changed)
+        for action in actions:
+            self._do(action)
+        if any(isinstance(action, AskRequired) for action in actions):
+            self._watch()
+        if any(isinstance(action, Recount) for action in actions):
+            self.resync("runs that no signal told of")
+
+    def _store(
+        self, actions: Iterable[Action], changed: Mapping[str, UnitMemory | None], cursor: str | None
+    ) -> None:
+        owed = self.owed
+        for action in actions:
+            if isinstance(action, Row):
+                (owed.late if action.is_late else owed.rows).append(self._with_peak(action.exit))
+                self._rows_since_cursor += 1
+            elif isinstance(action, Note):
+                owed.notes.append(action)
+                self.ports.log(6, f"{action.unit}: {action.text}" if action.unit else action.text)
+        owed.units |= changed
+        if cursor is not None:
+            owed.cursor = self.cursor = cursor
+        self.flush()
+
+    def flush(self) -> bool:
+        """Write what is owed; return whether nothing is owed any more."""
+        owed = self.owed
+        if not owed:
+            return True
+        try:
+            now = self.ports.clock.now()
+            self.ports.ledger.commit(
+                owed.rows, owed.notes, owed.units, owed.meta, owed.cursor, now, owed.late
+            )
+        except LedgerTrouble as trouble:
+            if trouble.is_new:  # what was in it is gone, but we know all that it is for
+                owed.units |= self.memory.units
+                owed.meta |= self.facts
+                owed.cursor = self.cursor
+            lost = owed.trim()
+            if str(trouble) != self.trouble or lost:
+                gone = f"; {lost} exits could not be kept" if lost else ""
+                self.ports.log(3, f"{trouble}; going on without it{gone}")
+            self.trouble = str(trouble)
+            self.ports.notify.status(f"{trouble}; going on without it")
+            return False
+        if self.trouble:
+            self.ports.log(5, "the ledger can be written again; nothing was lost meanwhile")
+            self.ports.notify.status(self.summary())
+            self.trouble = ""
+        self.owed = Owed()
+        return True
+
+    def move_cursor(self) -> None:
+        """Move the journal's cursor on, if much has happened: the next resync reads from there.
+
+        Everything up to the cursor must be in the ledger first. A call to systemd brings that about: what it
+        announced before its answer has arrived before the answer.
+        """
+        if self._rows_since_cursor < _CURSOR_ROWS or not self.is_connected:
+            return
+        _, cursor, is_whole = self.ports.records.since("", ())
+        self.ports.manager.version()
+        if is_whole and self.signals_came():
+            self._rows_since_cursor = 0
+            self._run(cursor)
+
+    def prune(self) -> bool:
+        """Let go some of what the ledger is too old or too large for; return whether there is more."""
+        settings = self.memory.roster.settings
+        try:
+            return self.ports.ledger.prune(settings.keep_sec, settings.keep_bytes, self.ports.clock.now())
+        except LedgerTrouble as trouble:
+            self.ports.log(4, f"cannot shorten the ledger: {trouble}")
+            return False
+
+    def _with_peak(self, row: Exit) -> Exit:
+        if self.version < 256 or row.memory_peak or row.source != "live":
+            return row
+        return row._replace(memory_peak=observe.memory_peak(self.ports.manager, row.unit))
+
+    def _do(self, action: Action) -> None:
+        manager = self.ports.manager
+        try:
+            match action:
+                case Row() | Note() | Recount():
+                    pass
+                case Start(unit):
+                    manager.restart(unit)
+                case Shorten(unit):
+                    manager.try_restart(unit) if self.version >= 252 else self._shorten_old(unit)
+                case Stop(unit):
+                    manager.stop(unit)
+                case Kill(unit):
+                    manager.kill(unit, signal.SIGKILL)
+                case ResetFailed(unit):
+                    manager.reset_failed(unit)
+                case Look(unit):
+                    self._queue += observe.seen(manager, [unit])
+                case AskRequired(unit):
+                    self._ask_required(unit)
+        except UnitProblem as problem:
+            self._queue.append(Refused(problem.unit, type(action).__name__, problem.code))
+        except SysrespError as error:
+            # Nobody there counts as refused, too: what was not done is decided anew when systemd is back.
+            code = "AccessDenied" if error.exit is Status.DENIED else "Unreachable"
+            unit = getattr(action, "unit", "")
+            self._queue.append(Refused(unit, type(action).__name__, code))
+
+    def _shorten_old(self, unit: str) -> None:
+        """As TryRestartUnit, which below systemd 252 does nothing for a unit that waits."""
+        (row,) = self.ports.manager.units_by_name([unit])
+        if row.sub_state == "auto-restart":
+            self.ports.manager.restart(unit)
+
+    def _ask_required(self, unit: str) -> None:
+        manager = self.ports.manager
+        found = manager.properties(unit, "Unit", _REQUIREMENTS)
+        names = tuple(dict.fromkeys(str(n) for value in found.values() for n in _items(value)))
+        outside = [name for name in names if name not in self.memory.roster.members]
+        self._queue += [Required(unit, names), *observe.seen(manager, outside)]
+
+    def _probe(self, changed: Mapping[str, UnitMemory | None]) -> None:
+        if self.probes is None:
+            return
+        for name, unit in changed.items():
+            member = self.memory.roster.members.get(name, Member(name))
+            probe = member.supervision.probe
+            if probe is not None and unit is not None and not unit.is_ended and unit.active in UP:
+                self.probes.watch(name, unit.invocation, probe, unit.started)
+            else:
+                self.probes.forget(name)
+
+    def probe_all(self, probes: Prober) -> None:
+        """Begin to probe what is up."""
+        self.probes = probes
+        self._probe(dict(self.memory.units))
+
+    def _names(self) -> list[str]:
+        """Return what to look at: all members, and what some of them wait for."""
+        others = {name for unit in self.memory.units.values() for name in unit.on}
+        return sorted({*self.memory.roster.members, *others, *self.memory.units})
+
+    def _watch(self, more: Iterable[str] = (), *, force: bool = False) -> None:
+        names = frozenset(self._names()).union(more)
+        if force or names != self._watched:
+            self._watched = names
+            self.ports.signals.watch(names)
+
+
+def remembered(stored: Stored, boot: str) -> Memory:
+    """Return the memory that was stored, of whatever boot that was."""
+    return Memory(boot=stored.meta.get("boot", boot), units=stored.units)
+
+
+def changes(
+    before: Mapping[str, UnitMemory], after: Mapping[str, UnitMemory]
+) -> dict[str, UnitMemory | None]:
+    """Return the units of which the memory is another one now, None for those that were forgotten."""
+    if before is after:
+        return {}
+    found: dict[str, UnitMemory | None] = {
+        name: unit for name, unit in after.items() if before.get(name) is not unit
+    }
+    found |= dict.fromkeys(before.keys() - after.keys())
+    return found
+
+
+def _items(value: object) -> Iterable[object]:
+    return value if isinstance(value, (list, tuple)) else ()

@@ -1,0 +1,280 @@
+"""The daemon around the loop: descriptors, timers, signals, and its own end.
+
+Owns asyncio, the watchdog, and how the controller begins and ends: it says READY=1 only after it has looked
+at everything, and it replaces itself by asking PID 1 to restart its unit, after the request is in the
+ledger. It decides nothing about units. One timer for the policy, one for the watchdog, and descriptors: an
+idle controller sleeps.
+The rule: a callback either succeeds, or loses the connection (which is opened again, with growing pauses),
+or has found a bug: then the process records it and ends, since PID 1 starts it afresh and its memory is
+stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable
+from posixpath import dirname
+from typing import NamedTuple
+
+from sysresp.controller import respawn
+from sysresp.controller.events import Health, Note
+from sysresp.controller.loop import Loop, Prober
+from sysresp.errors import SysrespError
+from sysresp.ports import UnitProblem, Watch
+
+SELF = "sysresp.service"
+"""The controller's own unit, whoever installed it."""
+
+REQUEST = "self-restart"
+"""Key of the ledger's meta table: the restart that was asked for and has no successor yet."""
+
+_AWAY_SEC = (0.2, 0.5, 1.0, 2.0, 5.0)  # pauses while systemd does not answer; the last one goes on
+_LEDGER_SEC = 5.0  # between tries to write what is owed
+_REFUSED_SEC = 60.0  # until it asks again to be restarted
+_TICK_SEC = 20.0  # between looks at itself without a watchdog; with one, a third of it
+_PRUNE_SEC = 3600.0
+
+
+class Own(NamedTuple):
+    """How the daemon looks at itself; every function is cheap and never raises."""
+
+    state_dirs: tuple[str, ...]  # where manifests are
+    code_dirs: tuple[str, ...]
+    unit_files: Callable[[], tuple[str, ...]]  # of its own unit
+    code: Callable[[], str]  # fingerprint of what is on the disk now
+    unit: Callable[[], str]  # ... of its unit as systemd has loaded it; "" if systemd has not read it yet
+    rss: Callable[[], int]
+    blind_since: Callable[[], float]  # when its predecessor ended, CLOCK_MONOTONIC; 0: unknown
+    is_service: bool  # it runs as SELF
+    watchdog_sec: float  # 0: none
+
+
+class Daemon:
+    """The controller as a process."""
+
+    def __init__(self, loop: Loop, changes: Watch, own: Own, vitals: respawn.Vitals) -> None:
+        self.loop = loop
+        self.changes = changes
+        self.own = own
+        self.vitals = vitals
+        self.failure: BaseException | None = None
+        self._io = asyncio.get_running_loop()
+        self._end: asyncio.Future[int] = self._io.create_future()
+        self._descriptor = -1
+        self._away = 0  # tries to connect in a row
+        self._timer: asyncio.TimerHandle | None = None
+        self._quiet: asyncio.TimerHandle | None = None
+        self._age: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._is_unit_old = False  # a file of its unit has changed and systemd has not read it yet
+        self._has_asked = False
+        self._tick_sec = own.watchdog_sec / 3 or _TICK_SEC
+        self._pruned = 0.0
+
+    async def run(self, probes: Prober, previous: str) -> int:
+        """Serve until the end, and return the exit status; `previous` is the request of the predecessor."""
+        self._io.set_exception_handler(self._bug)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._io.add_signal_handler(number, self._stop)
+        unit_dirs = {dirname(path) for path in self.own.unit_files()}
+        for path in (*self.own.state_dirs, *self.own.code_dirs, *sorted(unit_dirs)):
+            self.changes.add(path)
+        self._io.add_reader(self.changes.fileno(), self._guarded, self._on_changes)
+        if not await self._begin(previous):
+            return await self._end
+        self.loop.ports.notify.ready(self.loop.summary())
+        self.loop.probe_all(probes)
+        self._arm()
+        self._tick()
+        self._arm_age()
+        try:
+            return await self._end
+        finally:
+            self.loop.flush()
+
+    async def _begin(self, previous: str) -> bool:
+        """Connect and look at everything; False if it was stopped before that."""
+        since = self.own.blind_since() if self.loop.cursor or self.loop.memory.units else 0.0
+        while not self._end.done():
+            try:
+                self._connected(self.loop.connect("start", since))
+            except (SysrespError, UnitProblem) as error:
+                self._say_away(error)
+                pause = _AWAY_SEC[min(self._away, len(_AWAY_SEC)) - 1]
+                await asyncio.wait({self._end}, timeout=pause)
+            else:
+                self._confirm(previous, since)
+                return True
+        return False
+
+    def _confirm(self, previous: str, since: float) -> None:
+        """Say that the restart which the predecessor asked for has come about."""
+        if not previous:
+            return
+        why = json.loads(previous).get("why", "")
+        gap = self.loop.ports.clock.monotonic() - since if since else 0.0
+        text = f"restarted itself: {why}" + (f"; nobody listened for {gap:.3f}s" if gap else "")
+        self.loop.owed.notes.append(Note("self-restart", text=text))
+        self.loop.owed.meta[REQUEST] = ""
+        self.loop.flush()
+
+    def health_turned(self, event: Health) -> None:
+        """Take in the verdict of a probe."""
+        self._guarded(lambda: self.loop.health_turned(event))
+
+    # Descriptors
+
+    def _connected(self, descriptor: int) -> None:
+        self._away = 0
+        self._descriptor = descriptor
+        self._io.add_reader(descriptor, self._guarded, self._on_signals)
+        self._io.call_soon(self._guarded, self._on_signals)
+
+    def _on_signals(self) -> None:
+        if self.loop.is_connected and not self.loop.signals_came():
+            self._lost()
+
+    def _on_changes(self) -> None:
+        paths = self.changes.changed()
+        places = paths | {dirname(path) for path in paths if path.endswith((".json", ".py"))}
+        if not places.isdisjoint(self.own.state_dirs):
+            self.loop.roster_changed()
+            self._arm_age()
+        if not places.isdisjoint(self.own.code_dirs):
+            self._settle()
+        files = self.own.unit_files()
+        if not paths.isdisjoint({*files, *(dirname(path) for path in files)}):
+            self._is_unit_old = True
+            self._settle()
+
+    def _lost(self) -> None:
+        if self._descriptor >= 0:
+            self._io.remove_reader(self._descriptor)
+            self._descriptor = -1
+        pause = _AWAY_SEC[min(self._away, len(_AWAY_SEC) - 1)]
+        self._io.call_later(pause, self._guarded, self._reconnect)
+
+    def _reconnect(self) -> None:
+        self._connected(self.loop.connect("disconnected"))
+
+    def _say_away(self, error: Exception) -> None:
+        if not self._away:
+            self.loop.ports.log(4, f"systemd cannot be reached, trying again: {error}")
+        self._away += 1
+
+    # Timers
+
+    def _arm(self) -> None:
+        """Set the timer for what the policy wants to be woken for."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.loop.memory.wake_at()
+        if due and self.loop.is_connected:
+            left = max(0.0, due - self.loop.ports.clock.monotonic())
+            self._timer = self._io.call_later(left, self._guarded, self.loop.woken)
+        if self.loop.trouble and self._retry is None:
+            self._retry = self._io.call_later(_LEDGER_SEC, self._guarded, self._write_again)
+
+    def _write_again(self) -> None:
+        self._retry = None
+        self.loop.flush()
+
+    def _tick(self) -> None:
+        """Tell PID 1 that the loop turns, and look at ourselves."""
+        if self.own.watchdog_sec:
+            self.loop.ports.notify.alive()
+        self._io.call_later(self._tick_sec, self._guarded, self._tick)
+        now = self.loop.ports.clock.monotonic()
+        if self.loop.memory.roster.settings.max_memory:
+            self.vitals = self.vitals._replace(rss=self.own.rss())
+            self._consider()
+        if self._is_unit_old:
+            self._look_at_self()
+        if self.loop.is_connected:
+            self.loop.move_cursor()
+        if now - self._pruned >= _PRUNE_SEC:
+            self._pruned = 0.0 if self.loop.prune() else now
+
+    def _arm_age(self) -> None:
+        if self._age is not None:
+            self._age.cancel()
+            self._age = None
+        if due := respawn.due(self.vitals, self.loop.memory.roster.settings):
+            left = max(0.0, due - self.loop.ports.clock.monotonic())
+            self._age = self._io.call_later(left, self._guarded, self._consider)
+
+    def _settle(self) -> None:
+        """Wait until whoever writes there has finished."""
+        if self._quiet is not None:
+            self._quiet.cancel()
+        self._quiet = self._io.call_later(respawn.QUIET_SEC, self._guarded, self._look_at_self)
+
+    def _look_at_self(self) -> None:
+        self._quiet = None
+        unit = self.own.unit() if self._is_unit_old else ""
+        if unit:
+            self._is_unit_old = False
+        self.vitals = self.vitals._replace(code_now=self.own.code(), unit_now=unit)
+        self._consider()
+
+    # The end
+
+    def _consider(self) -> None:
+        """Ask PID 1 for a successor if there is a reason, once."""
+        why = respawn.reason(
+            self.vitals, self.loop.memory.roster.settings, self.loop.ports.clock.monotonic()
+        )
+        if not why or self._has_asked:
+            return
+        if not self.own.is_service:
+            self.loop.ports.log(5, f"{why}, but it does not run as {SELF}: start it again yourself")
+            self._has_asked = True
+            return
+        request = {"why": why, "when": self.loop.ports.clock.now()}
+        self.loop.owed.meta[REQUEST] = json.dumps(request)
+        self.loop.flush()  # before the call: SIGTERM may come before its answer
+        self._has_asked = True
+        self.loop.ports.log(5, f"{why}: restarting through systemd")
+        try:
+            self.loop.ports.manager.restart(SELF)
+        except (UnitProblem, SysrespError) as error:
+            self.loop.ports.log(3, f"cannot restart itself, going on: {error}")
+            self.loop.owed.notes.append(Note("self-restart", text=f"refused by systemd: {error}"))
+            self._io.call_later(_REFUSED_SEC, self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._has_asked = False
+        self._guarded(self._consider)
+
+    def _stop(self) -> None:
+        """Take in what has come, store it, and end."""
+        self.loop.ports.notify.stopping()
+        if self.loop.is_connected:
+            self._guarded(self._on_signals)
+        if not self._end.done():
+            self._end.set_result(0)
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
+        """Call; systemd that is away is waited out, whatever else goes wrong is a bug."""
+        try:
+            callback()
+        except (SysrespError, UnitProblem) as error:
+            self._say_away(error)
+            self.loop.disconnected()
+            self._lost()
+        except Exception as error:
+            self._failed(error)
+            return
+        self._arm()
+
+    def _bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        self._failed(error if isinstance(error, BaseException) else RuntimeError(str(context["message"])))
+
+    def _failed(self, error: BaseException) -> None:
+        self.failure = self.failure or error
+        if not self._end.done():
+            self._end.set_result(1)
