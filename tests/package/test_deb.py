@@ -1,17 +1,25 @@
 """The life of the .deb on new installations of Debian 12 and 13: from install to purge, and back.
 
-Owns the lifecycle of docs: what an upgrade, a failed one, a removal and a purge leave as it was. Everything
-is typed as an administrator would, without a terminal, so that nothing can ask a question.
+Owns what an upgrade, a failed one, a removal and a purge leave as it was. Everything is typed as an
+administrator would, without a terminal, so that nothing can ask a question.
 """
 
 from __future__ import annotations
 
 import json
 
+from tests.live.until import until
 from tests.package.conftest import EXAMPLE, NEXT, VERSION, Machine
 
 SERVICES = ("demo-db.service", "demo-web@1.service", "demo-web@2.service")
 OURS = "/etc/sysresp/services.toml"
+CONTROLLER = "sysresp.service"
+_LEDGER = """\
+from sysresp.controller.reader import Reader
+with Reader("/var/lib/sysresp-controller/ledger.db") as reader:
+    for exit in reader.exits():
+        print(exit.unit, exit.invocation, exit.exec_status)
+"""
 
 
 def install(machine: Machine, version: str, step: str, *options: str) -> None:
@@ -27,27 +35,70 @@ def apply_example(machine: Machine) -> None:
     machine.sh("sysresp status")
 
 
+def controller(machine: Machine) -> str:
+    """Return the controller's run, which must be well, at boot, too, and not root's."""
+    machine.sh("sysresp controller status")
+    assert machine.show(CONTROLLER, "UnitFileState") == "enabled"
+    assert machine.show(CONTROLLER, "NRestarts") == "0"
+    pid = machine.show(CONTROLLER, "MainPID")
+    uids = {line.split()[1] for line in machine.path(f"/proc/{pid}/status").read_text().splitlines()
+            if line.startswith("Uid:")}  # fmt: skip
+    assert uids == {machine.sh("id -u sysresp")}
+    return machine.show(CONTROLLER, "InvocationID")
+
+
+def ledger(machine: Machine) -> set[str]:
+    """Return the rows of the ledger, read by the installed sysresp."""
+    return set(machine.run(["python3", "-c", _LEDGER], check=True).stdout.splitlines())
+
+
+def crash(machine: Machine, unit: str) -> str:
+    """Kill its main process, wait until it is up again and the exit is in the ledger; return that row."""
+    run = machine.show(unit, "InvocationID")
+    machine.sh(f"systemctl kill --signal=KILL {unit}")
+    until(lambda: machine.show(unit, "InvocationID") != run, "the next run")
+    until(lambda: machine.show(unit, "ActiveState") == "active", "it runs again")
+    row = f"{unit} {run} 9"
+    until(lambda: row in ledger(machine), "the row")
+    return row
+
+
 def test_lifecycle(machine: Machine) -> None:
     install(machine, VERSION, "install")
-    assert machine.sh("systemctl is-enabled sysresp.service") == "enabled"
+    first = controller(machine)
+    contents(machine)
     apply_example(machine)
+    rows = {crash(machine, "demo-web@1.service")}
     before = machine.pids(SERVICES)
     assert "0" not in before.values()
     edited = machine.sh(f"echo '# mine' >>{OURS}; sha256sum {OURS}")
+    rights(machine)
 
     install(machine, NEXT, "upgrade")
+    second = controller(machine)
+    assert second != first
     assert machine.pids(SERVICES) == before
+    assert ledger(machine) >= rows
+    rows.add(crash(machine, "demo-web@2.service"))
+    before = machine.pids(SERVICES)
     machine.sh("sysresp status")
     install(machine, VERSION, "downgrade", "--allow-downgrades")
+    assert controller(machine) not in {first, second}
     assert machine.pids(SERVICES) == before
+    assert ledger(machine) >= rows
     assert machine.sh(f"sha256sum {OURS}") == edited
     assert "nothing to do" in machine.sh("sysresp apply")
 
     machine.apt("remove", "remove", "sysresp")
     assert machine.installed() == f"rc {VERSION}"
     assert machine.pids(SERVICES) == before
+    assert machine.show(CONTROLLER, "ActiveState") == "inactive"
     assert machine.run(["sysresp", "--version"]).returncode != 0
-    assert machine.path("/var/lib/sysresp/demo.json").exists()
+    install(machine, VERSION, "install again")
+    controller(machine)
+    assert machine.pids(SERVICES) == before
+    assert ledger(machine) >= rows
+
     machine.apt("purge", "purge", "sysresp")
     assert not machine.installed().startswith(("ii", "rc"))
     assert machine.pids(SERVICES) == before
@@ -59,9 +110,11 @@ def test_lifecycle(machine: Machine) -> None:
     machine.sh("systemctl restart demo.target demo-db.service 'demo-web@*.service'")
 
     before = machine.pids(SERVICES)
-    install(machine, VERSION, "reinstall")
+    install(machine, VERSION, "install after a purge")
+    controller(machine)
     assert "nothing to do" in machine.sh("sysresp apply")
     assert machine.pids(SERVICES) == before
+    crash(machine, "demo-db.service")
     machine.sh("sysresp down")
     assert machine.sh("find /etc/systemd/system -name 'demo*'") == ""
     machine.apt("purge, with nothing applied", "purge", "sysresp")
@@ -69,31 +122,62 @@ def test_lifecycle(machine: Machine) -> None:
 
 
 def left(machine: Machine) -> set[str]:
-    """Return the files of ours on the disk, apart from the locks of this boot and the account."""
+    """Return the files of ours on the disk."""
     places = "/etc /usr /var /opt /srv /home /root"
     found = machine.sh(f"find {places} -xdev -path '*sysresp*' ! -type d -not -path '/var/cache/apt/*'")
     return set(found.splitlines())
 
 
+def contents(machine: Machine) -> None:
+    """Look at what else the package brings."""
+    assert json.loads(machine.path("/usr/share/sysresp/services.schema.json").read_text())["properties"]
+    pages = ("man1/sysresp.1", "man5/sysresp-services.toml.5", "man5/services.toml.5")
+    for page in pages:
+        assert machine.sh(f"zcat /usr/share/man/{page}.gz | head -n 1").startswith(".Dd")
+    assert machine.sh("dpkg --verify sysresp") == ""
+    conffiles = machine.sh("dpkg-query -W -f '${Conffiles}' sysresp")
+    assert conffiles == "", "a conffile can block an unattended upgrade with a question"
+
+
+def rights(machine: Machine) -> None:
+    """Ask as the controller's account: it may restart what was applied, and run nothing of its own."""
+    call = "busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager"
+    ask = f"setpriv --reuid=sysresp --regid=sysresp --clear-groups {call}"
+    machine.sh(f"{ask} RestartUnit ss demo-front.socket replace && exit 1 || true")
+    machine.sh(f"{ask} RestartUnit ss demo-report.service replace")
+    done = machine.run(
+        ["sh", "-c", f"{ask} StartTransientUnit 'ssa(sv)a(sa(sv))' evil.service replace 0 0"]
+    )
+    assert "denied" in done.stderr.lower() or "authentication" in done.stderr.lower(), done
+
+
 def test_an_upgrade_that_fails_leaves_the_old_one(machine: Machine) -> None:
+    """Also: what an installation without the recommended packages, and so without polkit, is like."""
     install(machine, VERSION, "install without recommended packages", "--no-install-recommends")
+    first = controller(machine)
+    told = json.loads(machine.run(["sysresp", "doctor", "--json"]).stdout)
+    polkit = next(found for found in told["findings"] if found["check"] == "polkit")
+    assert (polkit["level"], polkit["what"]) == ("limit", "there is no polkit")
     apply_example(machine)
+    row = crash(machine, "demo-web@1.service")
     before = machine.pids(SERVICES)
+
     done = machine.run(["apt-get", "-y", "-q", "install", "/debs/broken.deb"], timeout=300)
     assert done.returncode != 0
     assert "refused by its preinst" in done.stdout + done.stderr
     assert machine.installed() == f"ii {VERSION}"
     assert machine.sh("sysresp --version") == f"sysresp {VERSION}"
+    controller(machine)
     assert machine.pids(SERVICES) == before
+    assert row in ledger(machine)
+
     install(machine, NEXT, "upgrade after a failed one")
+    assert controller(machine) != first
     assert machine.pids(SERVICES) == before
+    assert row in ledger(machine)
 
-
-def test_what_is_in_it(machine: Machine) -> None:
-    install(machine, VERSION, "install, again")
-    assert json.loads(machine.path("/usr/share/sysresp/services.schema.json").read_text())["properties"]
-    for page in ("man1/sysresp.1", "man5/sysresp-services.toml.5", "man5/services.toml.5"):
-        assert machine.sh(f"zcat /usr/share/man/{page}.gz | head -n 1").startswith(".Dd")
-    assert machine.sh("dpkg --verify sysresp") == ""
-    conffiles = machine.sh("dpkg-query -W -f '${Conffiles}' sysresp")
-    assert conffiles == "", "a conffile can block an unattended upgrade with a question"
+    polkit_fix = polkit["fix"].partition(";")[0].partition(", or")[0]
+    machine.apt("the mend of doctor", polkit_fix.removeprefix("apt "))
+    told = json.loads(machine.run(["sysresp", "doctor", "--json"]).stdout)
+    assert next(found for found in told["findings"] if found["check"] == "polkit")["level"] == "ok"
+    rights(machine)
