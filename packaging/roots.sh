@@ -69,7 +69,7 @@ debian_archive() {
 }
 
 # make_root NAME [PACKAGES]: print the path of a root file system, which is made if there is none. NAME is a
-# suite (then with its packages), build-SUITE or fresh-SUITE.
+# suite (then with its packages), build-SUITE, fresh-SUITE, or bare-SUITE, which only boots.
 make_root() {
 	local name=$1 packages=${2:-} suite=${1##*-} key dir
 	local -a options=(--aptopt='APT::Install-Recommends "false"')
@@ -78,6 +78,7 @@ make_root() {
 		packages=$build_packages,${build_extra[$suite]}
 		options+=(--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*')
 		;;
+	bare-*) packages=systemd,dbus ;;
 	fresh-*)
 		# As a new installation has it: apt's own defaults, documentation, the package lists.
 		packages=$fresh_packages

@@ -20,11 +20,20 @@ import pytest
 import sysresp
 from sysresp.sandbox.boot import Bind, Sandbox
 from tests.conftest import no_live_reason, of_session
+from tests.live.until import until
 
 TOP = Path(__file__).parent.parent.parent
 VERSION = sysresp.__version__
 NEXT = "0.9.9"
 EXAMPLE = "/usr/share/doc/sysresp/examples/services.toml"
+CONTROLLER = "sysresp.service"
+SERVICES = ("demo-db.service", "demo-web@1.service", "demo-web@2.service")
+_LEDGER = """\
+from sysresp.controller.reader import Reader
+with Reader("/var/lib/sysresp-controller/ledger.db") as reader:
+    for exit in reader.exits():
+        print(exit.unit, exit.invocation, exit.exec_status)
+"""
 _times: list[tuple[str, float]] = []
 
 
@@ -100,12 +109,24 @@ def debs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def rpms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This version and the next as .rpm."""
+    out = tmp_path_factory.mktemp("rpms")
+    source = next_source(tmp_path_factory.mktemp("next"))
+    with timed("build of two .rpms"):
+        build("rpm", out, "--no-gates")
+        build("rpm", out, "--no-gates", "--source", str(source))
+    return out
+
+
 class Machine:
     """A booted new installation, and what an administrator types on it."""
 
     def __init__(self, sandbox: Sandbox, suite: str) -> None:
         of_session.add(sandbox.keeper_pid)
         self.suite = suite
+        self.python = ["python3"]  # with the installed sysresp in its path
         self.path = sandbox.path
         self.run = sandbox.run
 
@@ -125,6 +146,29 @@ class Machine:
     def pids(self, units: Sequence[str]) -> dict[str, str]:
         """Return the main process of each."""
         return {unit: self.show(unit, "MainPID") for unit in units}
+
+    def ledger(self) -> set[str]:
+        """Return the rows of the ledger, read by the installed sysresp."""
+        return set(self.run([*self.python, "-c", _LEDGER], check=True).stdout.splitlines())
+
+    def crash(self, unit: str) -> str:
+        """Kill its main process, wait until it runs again and the ledger knows; return the row."""
+        run = self.show(unit, "InvocationID")
+        self.sh(f"systemctl kill --signal=KILL {unit}")
+        until(lambda: self.show(unit, "InvocationID") != run, "the next run")
+        until(lambda: self.show(unit, "ActiveState") == "active", "it runs again")
+        row = f"{unit} {run} 9"
+        until(lambda: row in self.ledger(), "the row")
+        return row
+
+    def controller(self) -> str:
+        """Return the controller's run, which must be well, at boot, too, and not root's."""
+        self.sh("sysresp controller status")
+        assert self.show(CONTROLLER, "UnitFileState") == "enabled"
+        assert self.show(CONTROLLER, "NRestarts") == "0"
+        status = self.path(f"/proc/{self.show(CONTROLLER, 'MainPID')}/status").read_text()
+        assert re.findall(r"^Uid:\t(\d+)", status, re.MULTILINE) == [self.sh("id -u sysresp")]
+        return self.show(CONTROLLER, "InvocationID")
 
     def installed(self) -> str:
         """Return dpkg's state and version of the package; "" if it knows none."""

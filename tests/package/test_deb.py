@@ -8,18 +8,9 @@ from __future__ import annotations
 
 import json
 
-from tests.live.until import until
-from tests.package.conftest import EXAMPLE, NEXT, VERSION, Machine
+from tests.package.conftest import CONTROLLER, EXAMPLE, NEXT, SERVICES, VERSION, Machine
 
-SERVICES = ("demo-db.service", "demo-web@1.service", "demo-web@2.service")
 OURS = "/etc/sysresp/services.toml"
-CONTROLLER = "sysresp.service"
-_LEDGER = """\
-from sysresp.controller.reader import Reader
-with Reader("/var/lib/sysresp-controller/ledger.db") as reader:
-    for exit in reader.exits():
-        print(exit.unit, exit.invocation, exit.exec_status)
-"""
 
 
 def install(machine: Machine, version: str, step: str, *options: str) -> None:
@@ -35,57 +26,29 @@ def apply_example(machine: Machine) -> None:
     machine.sh("sysresp status")
 
 
-def controller(machine: Machine) -> str:
-    """Return the controller's run, which must be well, at boot, too, and not root's."""
-    machine.sh("sysresp controller status")
-    assert machine.show(CONTROLLER, "UnitFileState") == "enabled"
-    assert machine.show(CONTROLLER, "NRestarts") == "0"
-    pid = machine.show(CONTROLLER, "MainPID")
-    uids = {line.split()[1] for line in machine.path(f"/proc/{pid}/status").read_text().splitlines()
-            if line.startswith("Uid:")}  # fmt: skip
-    assert uids == {machine.sh("id -u sysresp")}
-    return machine.show(CONTROLLER, "InvocationID")
-
-
-def ledger(machine: Machine) -> set[str]:
-    """Return the rows of the ledger, read by the installed sysresp."""
-    return set(machine.run(["python3", "-c", _LEDGER], check=True).stdout.splitlines())
-
-
-def crash(machine: Machine, unit: str) -> str:
-    """Kill its main process, wait until it is up again and the exit is in the ledger; return that row."""
-    run = machine.show(unit, "InvocationID")
-    machine.sh(f"systemctl kill --signal=KILL {unit}")
-    until(lambda: machine.show(unit, "InvocationID") != run, "the next run")
-    until(lambda: machine.show(unit, "ActiveState") == "active", "it runs again")
-    row = f"{unit} {run} 9"
-    until(lambda: row in ledger(machine), "the row")
-    return row
-
-
 def test_lifecycle(machine: Machine) -> None:
     install(machine, VERSION, "install")
-    first = controller(machine)
+    first = machine.controller()
     contents(machine)
     apply_example(machine)
-    rows = {crash(machine, "demo-web@1.service")}
+    rows = {machine.crash("demo-web@1.service")}
     before = machine.pids(SERVICES)
     assert "0" not in before.values()
     edited = machine.sh(f"echo '# mine' >>{OURS}; sha256sum {OURS}")
     rights(machine)
 
     install(machine, NEXT, "upgrade")
-    second = controller(machine)
+    second = machine.controller()
     assert second != first
     assert machine.pids(SERVICES) == before
-    assert ledger(machine) >= rows
-    rows.add(crash(machine, "demo-web@2.service"))
+    assert machine.ledger() >= rows
+    rows.add(machine.crash("demo-web@2.service"))
     before = machine.pids(SERVICES)
     machine.sh("sysresp status")
     install(machine, VERSION, "downgrade", "--allow-downgrades")
-    assert controller(machine) not in {first, second}
+    assert machine.controller() not in {first, second}
     assert machine.pids(SERVICES) == before
-    assert ledger(machine) >= rows
+    assert machine.ledger() >= rows
     assert machine.sh(f"sha256sum {OURS}") == edited
     assert "nothing to do" in machine.sh("sysresp apply")
 
@@ -95,9 +58,9 @@ def test_lifecycle(machine: Machine) -> None:
     assert machine.show(CONTROLLER, "ActiveState") == "inactive"
     assert machine.run(["sysresp", "--version"]).returncode != 0
     install(machine, VERSION, "install again")
-    controller(machine)
+    machine.controller()
     assert machine.pids(SERVICES) == before
-    assert ledger(machine) >= rows
+    assert machine.ledger() >= rows
 
     machine.apt("purge", "purge", "sysresp")
     assert not machine.installed().startswith(("ii", "rc"))
@@ -111,10 +74,10 @@ def test_lifecycle(machine: Machine) -> None:
 
     before = machine.pids(SERVICES)
     install(machine, VERSION, "install after a purge")
-    controller(machine)
+    machine.controller()
     assert "nothing to do" in machine.sh("sysresp apply")
     assert machine.pids(SERVICES) == before
-    crash(machine, "demo-db.service")
+    machine.crash("demo-db.service")
     machine.sh("sysresp down")
     assert machine.sh("find /etc/systemd/system -name 'demo*'") == ""
     machine.apt("purge, with nothing applied", "purge", "sysresp")
@@ -145,21 +108,19 @@ def rights(machine: Machine) -> None:
     ask = f"setpriv --reuid=sysresp --regid=sysresp --clear-groups {call}"
     machine.sh(f"{ask} RestartUnit ss demo-front.socket replace && exit 1 || true")
     machine.sh(f"{ask} RestartUnit ss demo-report.service replace")
-    done = machine.run(
-        ["sh", "-c", f"{ask} StartTransientUnit 'ssa(sv)a(sa(sv))' evil.service replace 0 0"]
-    )
+    done = machine.run(["sh", "-c", f"{ask} StartTransientUnit 'ssa(sv)a(sa(sv))' evil.service replace 0 0"])
     assert "denied" in done.stderr.lower() or "authentication" in done.stderr.lower(), done
 
 
 def test_an_upgrade_that_fails_leaves_the_old_one(machine: Machine) -> None:
     """Also: what an installation without the recommended packages, and so without polkit, is like."""
     install(machine, VERSION, "install without recommended packages", "--no-install-recommends")
-    first = controller(machine)
+    first = machine.controller()
     told = json.loads(machine.run(["sysresp", "doctor", "--json"]).stdout)
     polkit = next(found for found in told["findings"] if found["check"] == "polkit")
     assert (polkit["level"], polkit["what"]) == ("limit", "there is no polkit")
     apply_example(machine)
-    row = crash(machine, "demo-web@1.service")
+    row = machine.crash("demo-web@1.service")
     before = machine.pids(SERVICES)
 
     done = machine.run(["apt-get", "-y", "-q", "install", "/debs/broken.deb"], timeout=300)
@@ -167,14 +128,14 @@ def test_an_upgrade_that_fails_leaves_the_old_one(machine: Machine) -> None:
     assert "refused by its preinst" in done.stdout + done.stderr
     assert machine.installed() == f"ii {VERSION}"
     assert machine.sh("sysresp --version") == f"sysresp {VERSION}"
-    controller(machine)
+    machine.controller()
     assert machine.pids(SERVICES) == before
-    assert row in ledger(machine)
+    assert row in machine.ledger()
 
     install(machine, NEXT, "upgrade after a failed one")
-    assert controller(machine) != first
+    assert machine.controller() != first
     assert machine.pids(SERVICES) == before
-    assert row in ledger(machine)
+    assert row in machine.ledger()
 
     polkit_fix = polkit["fix"].partition(";")[0].partition(", or")[0]
     machine.apt("the mend of doctor", polkit_fix.removeprefix("apt "))
