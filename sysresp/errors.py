@@ -20,7 +20,7 @@ class Exit(IntEnum):
     OK = 0  # done, or nothing to do
     FAILED = 1  # something failed at run time: a unit, a file operation
     USAGE = 2  # bad usage or a bad file (`plan --detailed-exitcode`: changes pending)
-    NOT_WELL = 3  # `status`: something that should run does not; `drift`: there is some
+    NOT_WELL = 3  # `status`: something that should run does not; `drift`: there is some; `doctor`: a finding
     UNKNOWN = 4  # a name that no project has
     DENIED = 5  # the caller lacks the rights
     UNREACHABLE = 6  # no systemd, or no D-Bus, to talk to

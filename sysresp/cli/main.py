@@ -318,6 +318,15 @@ def rehearse(
 
 @app.command()
 @options.guarded
+def doctor(user: bool = options.USER, json: bool = options.JSON, no_color: bool = options.NO_COLOR) -> int:
+    """Say what is missing or limiting on this host, and how to mend it."""
+    from sysresp.cli import doctor as command
+
+    return command.run(options.scope(user), as_json=json, colour=not no_color)
+
+
+@app.command()
+@options.guarded
 def version() -> int:
     """Print the version."""
     typer.echo(f"sysresp {__version__}")

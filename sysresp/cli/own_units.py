@@ -70,7 +70,7 @@ def choose(host: Host, scope: Scope) -> Choice:
 
 def account_lacks() -> str:
     """Return what keeps the controller from running as its own user, "" if nothing does."""
-    if not _has_polkit():
+    if not has_polkit():
         return "there is no polkit"
     try:
         account = pwd.getpwnam(own.ACCOUNT)
@@ -78,14 +78,14 @@ def account_lacks() -> str:
         return f'there is no user "{own.ACCOUNT}"'
     if account.pw_uid == 0:
         return f'the user "{own.ACCOUNT}" is root'
-    if not any(Path(where, "polkit-1/rules.d", RULE).is_file() for where in _RULE_DIRS):
+    if not has_rule():
         return f"there is no polkit rule {RULE}"
     return ""
 
 
 def create_account(host: Host) -> None:
     """Make the account and the polkit rule, as a package does; what is there already stays."""
-    if not _has_polkit():
+    if not has_polkit():
         raise SysrespError(
             "a user of its own is of no use to the controller here: there is no polkit",
             hint="install polkit (Debian: polkitd, Fedora: polkit), or leave out --create-user",
@@ -104,7 +104,7 @@ def create_account(host: Host) -> None:
         done = subprocess.run([program, _SYSUSERS], capture_output=True, text=True, check=False)
         if done.returncode:
             raise SysrespError(f'cannot make the user "{own.ACCOUNT}": {done.stderr.strip()}') from None
-    if not any(Path(where, "polkit-1/rules.d", RULE).is_file() for where in _RULE_DIRS):
+    if not has_rule():
         host.files.write(f"{_OWN_RULE_DIR}/{RULE}", rule().read_bytes())
 
 
@@ -130,7 +130,21 @@ def links(host: Host, path: str) -> list[str]:
     return [f"{host.paths.unit_dir}/{word}.wants/{own.UNIT}" for value in wanted for word in value.split()]
 
 
-def _has_polkit() -> bool:
+def has_rule() -> bool:
+    """Say whether there is a polkit rule of ours; where the caller may not look, it is believed."""
+    for where in _RULE_DIRS:
+        try:
+            Path(where, "polkit-1/rules.d", RULE).stat()
+        except PermissionError:  # polkit's directories are often its own
+            return True
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def has_polkit() -> bool:
+    """Say whether polkit is installed: D-Bus starts it when it is asked."""
     return any(Path(where, _POLKIT_SERVICE).is_file() for where in _POLKIT)
 
 
