@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 MOST_CHILDREN = 32
 SPREAD_SEC = 10.0
 TICK_SEC = 1 / 32
+LAG_SEC = 0.5
+LAGGED = "the controller itself was too busy to hear an answer"
 STUCK = "it still runs, though it was killed"
 
 
@@ -105,6 +107,7 @@ class _Watch:
     """One unit in one run, from `watch` to `forget`."""
 
     __slots__ = (
+        "attempt",
         "begun",
         "child",
         "due",
@@ -115,7 +118,6 @@ class _Watch:
         "state",
         "timer",
         "trouble",
-        "try_",
         "unit",
     )
 
@@ -127,7 +129,7 @@ class _Watch:
         self.due = 0.0  # when the next try begins, or the last one was to
         self.begun = 0.0  # when the last try did
         self.timer: asyncio.TimerHandle | None = None  # to the next begin, or to the end of the timeout
-        self.try_: Try | None = None  # that runs
+        self.attempt: Try | None = None  # that runs
         self.child: Child | None = None  # that is not reaped
         self.is_queued = False  # for a child
         self.place: Place | None = None
@@ -161,8 +163,8 @@ class Probes:
         """Probe this run of the unit from now on; nothing changes if that is so already."""
         old = self._watches.get(unit)
         if old is not None:
-            state = old.state
-            if (state.invocation, state.started, old.probe) == (invocation, started, probe):
+            if (old.state.invocation, old.probe) == (invocation, probe):
+                old.state = old.state._replace(started=started)
                 return
             self.forget(unit)
         watch = _Watch(unit, probe, ProbeState(invocation, started))
@@ -178,9 +180,10 @@ class Probes:
         if watch.timer is not None:
             watch.timer.cancel()
         if watch.is_queued:
+            watch.is_queued = False
             self._queue.remove(watch)
-        if watch.try_ is not None:
-            watch.try_.abandon()
+        if watch.attempt is not None:
+            watch.attempt.abandon()
 
     def latest(self) -> Mapping[str, ProbeState]:
         """Return what is known of each unit that is probed."""
@@ -202,13 +205,15 @@ class Probes:
             watch.due += missed * watch.interval
         if watch.trouble:
             self._ended(watch, None, watch.trouble)
-        elif watch.child is not None:
-            self._ended(watch, False, STUCK)
-        elif watch.place is None and len(self._children) >= MOST_CHILDREN:
+        elif watch.place is not None:
+            self._begin(watch)
+        else:
             watch.is_queued = True
             self._queue.append(watch)
-        else:
-            self._begin(watch)
+            if watch.child is not None:  # it was killed a moment ago, or is in an uninterruptible sleep
+                late = _tick(now + watch.probe.timeout_sec)
+                watch.timer = self._loop.call_at(late, self._stuck, watch)
+            self._next()
 
     def _begin(self, watch: _Watch) -> None:
         done = partial(self._ended, watch)
@@ -218,34 +223,50 @@ class Probes:
             seen = environment(watch.unit, watch.state.invocation, self._own)
             attempt = watch.child = Child(self._loop, watch.probe.argv, seen, done, self._gone)
             self._children[watch.child] = watch
-        watch.try_ = attempt
+        watch.attempt = attempt
         attempt.begin()
-        if watch.try_ is attempt:
+        if watch.attempt is attempt:
             late = _tick(watch.begun + watch.probe.timeout_sec)
             watch.timer = self._loop.call_at(late, self._late, watch)
 
     def _late(self, watch: _Watch) -> None:
-        assert watch.try_ is not None
-        self._ended(watch, *watch.try_.late(f"{watch.probe.timeout_sec:g}s"))
+        assert watch.attempt is not None
+        result = watch.attempt.late(f"{watch.probe.timeout_sec:g}s")
+        assert watch.timer is not None
+        if self._loop.time() - watch.timer.when() > LAG_SEC:  # an answer may be there, and not heard yet
+            result = None, LAGGED
+        self._ended(watch, *result)
+
+    def _stuck(self, watch: _Watch) -> None:
+        watch.is_queued = False
+        self._queue.remove(watch)
+        self._ended(watch, False, STUCK)
 
     def _gone(self, child: Child) -> None:
         """Let the next program begin, as one is reaped."""
         watch = self._children.pop(child)
         watch.child = None
+        if watch.is_queued and watch.timer is not None:  # it is not stuck
+            watch.timer.cancel()
+            watch.timer = None
         if self._queue:
             self._loop.call_soon(self._next)
 
     def _next(self) -> None:
-        if self._queue and len(self._children) < MOST_CHILDREN:
-            watch = self._queue.popleft()
-            watch.is_queued = False
-            watch.begun = self._loop.time()
-            self._begin(watch)
+        """Begin with those in the queue, as many as may run, that wait for no child of their own."""
+        for watch in list(self._queue):
+            if len(self._children) >= MOST_CHILDREN:
+                return
+            if watch.is_queued and watch.child is None:
+                watch.is_queued = False
+                self._queue.remove(watch)
+                watch.begun = self._loop.time()
+                self._begin(watch)
 
     def _ended(self, watch: _Watch, is_ok: bool | None, why: str) -> None:
         """Take the result of a try, and set the timer to the next."""
         now = self._loop.time()
-        watch.try_ = None
+        watch.attempt = None
         if watch.timer is not None:
             watch.timer.cancel()
         watch.due = max(watch.due + watch.interval, now)

@@ -32,6 +32,10 @@ SELF_MADE = frozenset({Fate.FINISHED, Fate.GAVE_UP, Fate.UNKNOWN})
 """Ends that look as if nobody had asked for them."""
 
 
+AFTER_SEC = 0.02
+"""What the journal has from this long after a unit's last change of state, as it was read, is newer than
+that: a signal tells of it, and the count that was read does not have it."""
+
 Deaths = list[tuple[float, str]]
 """When which unit died, by itself; sorted."""
 
@@ -45,8 +49,12 @@ def resync(draft: Draft, event: Resync) -> None:
             _rebooted(draft)
         draft.memory = draft.memory._replace(boot=event.boot, tokens=0.0, tokens_at=0.0)
     records: dict[str, list[Record]] = {}
+    now = draft.now
+    read_at = {seen.unit: seen.changed or now for seen in event.seen}
     for record in event.records:
-        records.setdefault(record.unit, []).append(record)
+        is_old = record.boot not in ("", draft.memory.boot)
+        if is_old or record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
+            records.setdefault(record.unit, []).append(record)
     told = {unit: gap(of_unit) for unit, of_unit in records.items()}
     died = sorted((at, unit) for unit, its in told.items() for at in its.deaths())
     found = Counter[str]()

@@ -20,7 +20,7 @@ class Probe(NamedTuple):
     by: str = "tcp"  # http | tcp | unix | exec
     target: str = ""  # URL, HOST:PORT or path; "" for exec
     argv: tuple[str, ...] = ()  # for exec
-    interval_sec: float = 10.0  # from the end of one probe to the begin of the next
+    interval_sec: float = 10.0  # from the begin of one probe to that of the next, if it has ended by then
     timeout_sec: float = 2.0  # of one probe
     failures: int = 3  # so many in a row make the service unhealthy
     successes: int = 1  # ... healthy again
