@@ -96,6 +96,14 @@ def test_a_service_that_runs_is_told_with_its_last_end(world: World) -> None:
     assert world.why("web")["last_exit"]["signal"] == "SIGKILL"
 
 
+def test_a_service_that_is_unhealthy_runs_on(world: World) -> None:
+    world.ledger.commit(units={WEB: UnitMemory(is_healthy=False, why="status 500")})
+    text = world.run("why", "web")
+    assert f"{WEB}: running: unhealthy: status 500" in text
+    assert "next: it is left running, and its probe goes on" in text
+    assert world.why("web")["healthy"] is False
+
+
 def test_what_somebody_stopped_says_so(world: World) -> None:
     world.manager.set_state(WEB, "inactive")
     world.ledger.commit(units={WEB: UnitMemory(is_stopped=True)})

@@ -137,6 +137,15 @@ def test_rows_are_what_the_model_says(
     ledger.close()
 
 
+def test_a_late_row_brings_details_and_no_fate(path: str) -> None:
+    ledger = opened(path)
+    ledger.commit([Exit(A, run_of(1), fate=Fate.GAVE_UP)])
+    late = Exit(A, run_of(1), WHEN, "signal", 2, 9, Fate.RETRY, WHEN + 5, source="journal")
+    ledger.commit(late=[late, late._replace(invocation=run_of(2))])
+    kept = late._replace(fate=Fate.GAVE_UP, retry_at=0.0, source="live")
+    assert read(path) == [kept, late._replace(invocation=run_of(2))]
+
+
 @given(exits, st.data())
 @settings(max_examples=25)
 def test_details_come_in_any_order(tmp_path_factory: pytest.TempPathFactory, whole: Exit, data: Any) -> None:

@@ -176,7 +176,10 @@ def _next(facts: Facts, present: Present) -> Next:
             return Next("nothing, until its unit file is mended")
         case "skipped":
             return Next("nothing, until it is started again with its condition met")
-    return _next_of_down(facts, present, others) if facts.active in _DOWN else Next()
+    if facts.active in _DOWN:
+        return _next_of_down(facts, present, others)
+    is_sick = present.has_controller and facts.memory is not None and facts.memory.is_healthy is False
+    return Next("it is left running, and its probe goes on") if is_sick else Next()
 
 
 def _next_of_down(facts: Facts, present: Present, others: str) -> Next:
