@@ -131,7 +131,13 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
     if not known.is_ended and known.invocation != seen.invocation:
         runs = {known.invocation: runs.pop(known.invocation, []), **runs}
     for invocation, records in runs.items():
-        if invocation == seen.invocation or (invocation == known.invocation and known.is_ended):
+        if invocation == known.invocation and known.is_ended:
+            if known.fate is Fate.UNKNOWN:
+                run = run_of(unit, invocation, records, member.supervision, by_us=False)
+                known = known._replace(fate=run.row.fate, result=run.row.result)
+                draft.act(Row(run.row))
+            continue
+        if invocation == seen.invocation:
             continue
         run = run_of(unit, invocation, records, member.supervision, by_us=known.our_job == "Stop")
         is_last_known = invocation == known.invocation

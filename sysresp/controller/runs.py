@@ -245,6 +245,8 @@ def _end(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Pha
                     fate=Fate.RETRY, wait=Wait.SETTLE, wake_at=draft.now + SETTLE_SEC, tries=0
                 )
                 due = limits.restart_due(known, supervision, since)
+            case _ if not seen.invocation:  # unloaded meanwhile: how it ended, only the journal knows
+                known = known._replace(fate=Fate.UNKNOWN)
             case _:
                 known = known._replace(fate=Fate.GAVE_UP if is_failure else Fate.FINISHED)
     draft.act(
