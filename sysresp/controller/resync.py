@@ -46,8 +46,12 @@ def resync(draft: Draft, event: Resync) -> None:
         draft.memory = draft.memory._replace(boot=event.boot, tokens=0.0, tokens_at=0.0)
     records: dict[str, list[Record]] = {}
     for record in event.records:
-        records.setdefault(record.unit, []).append(record)
-    told = {unit: gap(of_unit) for unit, of_unit in records.items()}
+        of_unit = records.setdefault(record.unit, [])
+        if event.boot and record.boot != event.boot:
+            of_unit.append(record._replace(monotonic=0.0))  # of a clock that is no more
+        else:
+            of_unit.append(record)
+    told = {unit: gap(its) for unit, its in records.items()}
     died = sorted((at, unit) for unit, its in told.items() for at in its.deaths())
     found = Counter[str]()
     for seen in event.seen:
@@ -141,7 +145,7 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
             continue
         run = run_of(unit, invocation, records, member.supervision, by_us=known.our_job == "Stop")
         is_last_known = invocation == known.invocation
-        row = run.row
+        row = run.row._replace(generation=member.generation)
         if is_last_known:
             because = known.why if known.our_job in ("Kill", "Stop") else ""
             row = row._replace(generation=known.generation, because=because)
@@ -274,7 +278,7 @@ def _rebooted(draft: Draft) -> None:
             row = Exit(
                 unit, known.invocation, generation=known.generation, because="the machine was restarted"
             )
-            draft.act(Row(row._replace(fate=Fate.STOPPED, source="count")))
+            draft.act(Row(row._replace(source="count")))
         draft.put(
             unit,
             NEW._replace(
@@ -282,7 +286,7 @@ def _rebooted(draft: Draft) -> None:
                 previous=known.previous,
                 generation=known.generation,
                 lost=known.lost,
-                fate=Fate.STOPPED if not known.is_ended else known.fate,
+                fate=known.fate,  # UNKNOWN, if the run has not ended: the journal may tell
                 result=known.result,
             ),
         )
