@@ -136,8 +136,9 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         runs = {known.invocation: runs.pop(known.invocation, []), **runs}
     for invocation, records in runs.items():
         if invocation == known.invocation and known.is_ended:
-            if known.fate is Fate.UNKNOWN:
-                run = run_of(unit, invocation, records, member.supervision, by_us=False)
+            run = run_of(unit, invocation, records, member.supervision, by_us=False)
+            # It was unloaded, or its failure reset, before it was looked at?
+            if known.fate is Fate.UNKNOWN or (known.fate is Fate.FINISHED and run.is_failure):
                 known = known._replace(fate=run.row.fate, result=run.row.result)
                 draft.act(Row(run.row))
             continue
