@@ -15,6 +15,7 @@ from sysresp.controller.events import (
     Kill,
     Look,
     Member,
+    Memory,
     NewRoster,
     Note,
     Refused,
@@ -23,9 +24,11 @@ from sysresp.controller.events import (
     Roster,
     Row,
     Start,
+    UnitMemory,
     Wait,
     Wake,
 )
+from sysresp.controller.policy import decide
 from sysresp.ports import Gone, Record, Seen
 from sysresp.units.supervision import Probe, Supervision
 from tests.policy_scenes import DB, EPOCH, FINAL, WEB, Controller, ended, limit_hit, stopping, unhealthy, up
@@ -217,11 +220,19 @@ def test_the_restart_that_was_refused_made_no_run() -> None:
 
 
 def test_another_boot_ends_every_run() -> None:
-    told = Controller(web=Supervision())
-    told(1, Resync((Seen(WEB),), boot="a"), up(1))
-    told(5, Resync((up(3, "Z"),), boot="b", wall_offset=EPOCH))
-    assert told.rows["A"].because == "the machine was restarted"
+    told = Controller(web=Supervision(), db=Supervision())
+    told(5000, Resync((Seen(WEB), Seen(DB)), boot="a"), up(5001), up(5001, "D", unit=DB))
+    records = [record("finished", 6000, result="success"), record("stopped", 6000, job_type="stop")]
+    of_old = [r._replace(boot="a") for r in records]
+    blocked = record("start-failed", 5999, "", result="dependency")._replace(boot="a")
+    now = (up(3, "Z"), Seen(DB))
+    told(5, Resync(now, (*of_old, blocked), True, 9, "start", "b", EPOCH))
+    assert (told.rows["A"].fate, told.rows["A"].when) == (Fate.STOPPED, EPOCH + 6000)
+    assert (told.rows["D"].fate, told.rows["D"].because) == (Fate.UNKNOWN, "the machine was restarted")
     assert (told.of().invocation, told.of().is_ended) == ("Z", False)
+    assert told.of(DB).wait is Wait.NOTHING
+    told(7, ended(7, "Z", "auto-restart"))  # the old clock was ahead of the new one
+    assert (told.rows["Z"].exec_status, told.rows["Z"].uptime_sec) == (3, 1)
 
 
 def test_a_blocked_start_is_found_in_the_gap() -> None:
@@ -237,3 +248,15 @@ def test_what_was_asked_for_before_a_kill_is_asked_for_again() -> None:
     told(1, up(1))
     assert unhealthy(told, 2) == [Kill(WEB, "unhealthy: status 500")]
     assert [type(action) for action in resync(told, up(1))] == [Kill]
+
+
+def test_a_queued_restart_of_a_unit_that_is_dead_is_no_run_yet() -> None:
+    """Up to 253 the restart's job stops the unit once more: counted already, and not begun."""
+    known = UnitMemory(invocation="a" * 32, is_ended=False, active="active", sub="running", n_restarts=5)
+    memory = Memory(boot="b", roster=Roster({WEB: Member(WEB)}), units={WEB: known})
+    seen = Seen(
+        WEB, job=9, invocation="b" * 32, result="exit-code", n_restarts=7, exec_code=1, exec_status=3
+    )
+    seen = seen._replace(started=99.0, ended=100.0, changed=104.0)
+    rows = [a.exit for a in decide(memory, Resync((seen,), boot="b"), 104.5).actions if isinstance(a, Row)]
+    assert [row.invocation for row in rows] == ["a" * 32, "b" * 32]

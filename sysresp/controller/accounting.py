@@ -26,6 +26,10 @@ WAITING = frozenset(
 """SubStates in which systemd itself is going to start the unit again."""
 
 
+WAITED_SEC = 0.05
+"""A unit that was merely stopped is dead sooner after its process; RestartSec= is longer, as a rule."""
+
+
 class Phase(Enum):
     """Where a unit is, as far as its runs are concerned."""
 
@@ -54,7 +58,13 @@ def phase(seen: Seen, known: UnitMemory) -> Phase:
 
 
 def is_queued(seen: Seen) -> bool:
-    """Say whether systemd's restart is in the queue: it is counted then, and the run has not begun."""
+    """Say whether systemd's restart is in the queue: it is counted then, and the run has not begun.
+
+    Up to 253 the job stops the unit first, which is then dead for a moment (service_stop in service.c): long
+    after its process ended, for it has waited.
+    """
+    if seen.sub == "dead" and seen.job:
+        return seen.ended > 0 and seen.changed > seen.ended + WAITED_SEC
     return seen.sub == "auto-restart-queued" or (seen.sub in WAITING and seen.job != 0)
 
 
