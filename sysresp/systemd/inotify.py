@@ -78,7 +78,7 @@ class DirectoryWatch:
 
     def _event(self, watch: int, mask: int, name: str, found: set[str]) -> None:
         if mask & _OVERFLOW:
-            found |= self._wanted.keys()
+            found.update(self._wanted)
             return
         directory = self._watched.get(watch)
         if directory is None:
