@@ -105,7 +105,8 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
             found["uncounted"] += 1
             count = known.missing
         else:
-            count = deaths(known, seen, where, told.refused + is_ahead)
+            refused = told.refused + told.counted_again(known) + is_ahead
+            count = deaths(known, seen, where, refused)
             is_ours = _is_ours(member, known, seen, told)
     known, named = _past(draft, member, known, seen, told)
     found["journal"] += named
