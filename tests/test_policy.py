@@ -217,11 +217,19 @@ def test_the_restart_that_was_refused_made_no_run() -> None:
 
 
 def test_another_boot_ends_every_run() -> None:
-    told = Controller(web=Supervision())
-    told(1, Resync((Seen(WEB),), boot="a"), up(1))
-    told(5, Resync((up(3, "Z"),), boot="b", wall_offset=EPOCH))
-    assert told.rows["A"].because == "the machine was restarted"
+    told = Controller(web=Supervision(), db=Supervision())
+    told(5000, Resync((Seen(WEB), Seen(DB)), boot="a"), up(5001), up(5001, "D", unit=DB))
+    records = [record("finished", 6000, result="success"), record("stopped", 6000, job_type="stop")]
+    of_old = [r._replace(boot="a") for r in records]
+    blocked = record("start-failed", 5999, "", result="dependency")._replace(boot="a")
+    now = (up(3, "Z"), Seen(DB))
+    told(5, Resync(now, (*of_old, blocked), True, 9, "start", "b", EPOCH))
+    assert (told.rows["A"].fate, told.rows["A"].when) == (Fate.STOPPED, EPOCH + 6000)
+    assert (told.rows["D"].fate, told.rows["D"].because) == (Fate.UNKNOWN, "the machine was restarted")
     assert (told.of().invocation, told.of().is_ended) == ("Z", False)
+    assert told.of(DB).wait is Wait.NOTHING
+    told(7, ended(7, "Z", "auto-restart"))  # the old clock was ahead of the new one
+    assert (told.rows["Z"].exec_status, told.rows["Z"].uptime_sec) == (3, 1)
 
 
 def test_a_blocked_start_is_found_in_the_gap() -> None:

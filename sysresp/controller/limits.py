@@ -32,6 +32,7 @@ def take_turn(draft: Draft, unit: str, known: UnitMemory, why: str) -> UnitMemor
 
     The bucket holds one second's worth. Below 0 it is a queue: each that waits has taken a token of the
     future, and so knows its instant; a turn that is not used after all is lost, which errs on the safe side.
+    A rate of 0 is no limit.
     """
     rate = draft.roster.settings.starts_per_second
     if rate <= 0:

@@ -52,10 +52,11 @@ def resync(draft: Draft, event: Resync) -> None:
     now = draft.now
     read_at = {seen.unit: seen.changed or now for seen in event.seen}
     for record in event.records:
-        is_old = record.boot not in ("", draft.memory.boot)
-        if is_old or record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
+        if event.boot and record.boot not in ("", event.boot):
+            record = record._replace(monotonic=0.0)  # noqa: PLW2901 - of a clock that is no more
+        if record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
             records.setdefault(record.unit, []).append(record)
-    told = {unit: gap(of_unit) for unit, of_unit in records.items()}
+    told = {unit: gap(its) for unit, its in records.items()}
     died = sorted((at, unit) for unit, its in told.items() for at in its.deaths())
     found = Counter[str]()
     for seen in event.seen:
@@ -139,11 +140,18 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
     if not known.is_ended and known.invocation != seen.invocation:
         runs = {known.invocation: runs.pop(known.invocation, []), **runs}
     for invocation, records in runs.items():
-        if invocation == seen.invocation or (invocation == known.invocation and known.is_ended):
+        if invocation == known.invocation and known.is_ended:
+            run = run_of(unit, invocation, records, member.supervision, by_us=False)
+            # It was unloaded, or its failure reset, before it was looked at?
+            if known.fate is Fate.UNKNOWN or (known.fate is Fate.FINISHED and run.is_failure):
+                known = known._replace(fate=run.row.fate, result=run.row.result)
+                draft.act(Row(run.row))
+            continue
+        if invocation == seen.invocation:
             continue
         run = run_of(unit, invocation, records, member.supervision, by_us=known.our_job == "Stop")
         is_last_known = invocation == known.invocation
-        row = run.row
+        row = run.row._replace(generation=member.generation)
         if is_last_known:
             because = known.why if known.our_job in ("Kill", "Stop") else ""
             row = row._replace(generation=known.generation, because=because)
@@ -276,7 +284,7 @@ def _rebooted(draft: Draft) -> None:
             row = Exit(
                 unit, known.invocation, generation=known.generation, because="the machine was restarted"
             )
-            draft.act(Row(row._replace(fate=Fate.STOPPED, source="count")))
+            draft.act(Row(row._replace(source="count")))
         draft.put(
             unit,
             NEW._replace(
@@ -284,7 +292,7 @@ def _rebooted(draft: Draft) -> None:
                 previous=known.previous,
                 generation=known.generation,
                 lost=known.lost,
-                fate=Fate.STOPPED if not known.is_ended else known.fate,
+                fate=known.fate,  # UNKNOWN, if the run has not ended: the journal may tell
                 result=known.result,
             ),
         )

@@ -107,6 +107,9 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: f
         known = _up(member, known, seen, draft.now)
     elif known.is_ended:
         known = _down(draft, member, known, seen, where)
+        rests = where is not Phase.WAITING and known.wait not in (Wait.SETTLE, Wait.BACKOFF)
+        if rests and known.credit and not seen.job:
+            known = known._replace(credit=0)  # what was counted beyond the runs was refused
     else:
         known = _end(draft, member, known, seen, where)
     known = known._replace(
@@ -210,7 +213,7 @@ def _end(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Pha
         our_job=known.our_job if our_stop and where is Phase.WAITING else "",
         started=row.uptime_sec and seen.started,
         wake_at=known.wake_at if our_stop else 0.0,
-        starting=max(known.starting, seen.job),
+        starting=max(known.starting, known.job, seen.job),
     )
     if seen.result == "exec-condition":
         return known  # skipped: it never ran
@@ -245,6 +248,8 @@ def _end(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Pha
                     fate=Fate.RETRY, wait=Wait.SETTLE, wake_at=draft.now + SETTLE_SEC, tries=0
                 )
                 due = limits.restart_due(known, supervision, since)
+            case _ if not seen.invocation:  # unloaded meanwhile: how it ended, only the journal knows
+                known = known._replace(fate=Fate.UNKNOWN)
             case _:
                 known = known._replace(fate=Fate.GAVE_UP if is_failure else Fate.FINISHED)
     draft.act(
