@@ -90,10 +90,11 @@ def what_counts(known: UnitMemory, *, was_started: bool) -> tuple[object, ...]:
     """Return the part of memory that must not depend on what was missed.
 
     An observer's starts do not happen, so for a unit that it would have started only the runs are compared.
+    Not compared: counts of failures, which a lost run does not enter, and the fate of a run that is over.
     """
     runs = (known.invocation, known.is_ended, known.active, known.sub, known.n_restarts)
     counted = (known.missing, known.lost)
-    return (*runs, *counted) if was_started else (*runs, *counted, known.is_stopped, known.wait, known.fate)
+    return (*runs, *counted) if was_started else (*runs, *counted, known.is_stopped, known.wait)
 
 
 def observed(story: bytes, noise: bytes) -> None:

@@ -252,8 +252,10 @@ def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths) ->
 
 def _died_before(unit: str, told: Gap, deaths: Deaths) -> tuple[str, ...]:
     """Return the units that died, not by a job, just before the last run of this one was stopped."""
-    end = ended_at(next(reversed(told.runs.values()), []))
-    begin = bisect_left(deaths, (end - healing.TOGETHER_SEC, ""))
+    last = next(reversed(told.runs.values()), [])
+    end = ended_at(last)
+    began = last[0].monotonic if last and last[0].kind == "started" else 0.0
+    begin = bisect_left(deaths, (max(end - healing.TOGETHER_SEC, began), ""))
     close = bisect_right(deaths, (end, chr(0x10FFFF)))
     return tuple(sorted({name for _, name in deaths[begin:close]} - {unit}))
 
