@@ -40,7 +40,7 @@ from tests.policy_scenes import (
 
 
 def test_a_long_wait_is_shortened_below_254() -> None:
-    told = Controller(web=Supervision(delay_sec=1, max_delay_sec=16, steps=4, is_native=False))
+    told = Controller(web=Supervision(delay_sec=1, max_delay_sec=16, steps=4, is_native=False, rest_sec=16))
     for count, (run, wait) in enumerate(zip("ABCDEF", (1, 2, 4, 8, 16, 16), strict=True)):
         at = 100.0 * count
         told(at, up(at + 1, run), ended(at + 2, run, "auto-restart"))

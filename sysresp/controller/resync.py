@@ -95,7 +95,7 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
     known = draft.get(seen.unit)
     is_known = known is not None
     if known is None:
-        known = NEW._replace(n_restarts=seen.n_restarts)
+        known = NEW._replace(n_restarts=seen.n_restarts, failures=seen.n_restarts)
     where = phase(seen, known)
     count = is_ours = 0
     is_ahead = _is_ahead(member, known, seen, where, told)

@@ -46,7 +46,7 @@ def saw(draft: Draft, seen: Seen) -> None:
         return
     known = draft.get(seen.unit)
     if known is None:
-        known = NEW._replace(n_restarts=seen.n_restarts)
+        known = NEW._replace(n_restarts=seen.n_restarts, failures=seen.n_restarts)
     elif is_late(seen, known) or _is_told(seen, known):
         return
     elif not known.is_ended and not seen.invocation and known.wait is Wait.NOTHING:
