@@ -52,11 +52,10 @@ def resync(draft: Draft, event: Resync) -> None:
     now = draft.now
     read_at = {seen.unit: seen.changed or now for seen in event.seen}
     for record in event.records:
-        of_unit = records.setdefault(record.unit, [])
-        if event.boot and record.boot != event.boot:
-            of_unit.append(record._replace(monotonic=0.0))  # of a clock that is no more
-        elif record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
-            of_unit.append(record)
+        if event.boot and record.boot not in ("", event.boot):
+            record = record._replace(monotonic=0.0)  # noqa: PLW2901 - of a clock that is no more
+        if record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
+            records.setdefault(record.unit, []).append(record)
     told = {unit: gap(its) for unit, its in records.items()}
     died = sorted((at, unit) for unit, its in told.items() for at in its.deaths())
     found = Counter[str]()
@@ -96,7 +95,7 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
     known = draft.get(seen.unit)
     is_known = known is not None
     if known is None:
-        known = NEW._replace(n_restarts=seen.n_restarts)
+        known = NEW._replace(n_restarts=seen.n_restarts, failures=seen.n_restarts)
     where = phase(seen, known)
     count = is_ours = 0
     is_ahead = _is_ahead(member, known, seen, where, told)

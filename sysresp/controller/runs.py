@@ -46,7 +46,7 @@ def saw(draft: Draft, seen: Seen) -> None:
         return
     known = draft.get(seen.unit)
     if known is None:
-        known = NEW._replace(n_restarts=seen.n_restarts)
+        known = NEW._replace(n_restarts=seen.n_restarts, failures=seen.n_restarts)
     elif is_late(seen, known) or _is_told(seen, known):
         return
     elif not known.is_ended and not seen.invocation and known.wait is Wait.NOTHING:
@@ -155,8 +155,11 @@ def _up(member: Member, known: UnitMemory, seen: Seen, now: float) -> UnitMemory
         known = known._replace(started=seen.started)
     if seen.job and seen.active in ("activating", "reloading", "refreshing"):
         known = known._replace(starting=seen.job)
-    elif seen.job and seen.active == "deactivating" and seen.job != known.starting and not known.stopping:
-        known = known._replace(stopping=seen.changed or now)
+    elif seen.job and seen.active == "deactivating" and not known.stopping:
+        # A restart that comes while the start job runs is merged into that, and keeps its number.
+        is_merged = seen.job == known.starting and seen.main_pid and seen.result == "success"
+        if is_merged or seen.job != known.starting:
+            known = known._replace(stopping=seen.changed or now)
     if known.wait is Wait.SETTLE:
         known = known._replace(wait=Wait.NOTHING, wake_at=0.0, tries=0)
     if known.wait is Wait.NOTHING and not known.is_ended and not known.our_job:
@@ -292,6 +295,8 @@ def _down(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Ph
             known = known._replace(fate=Fate.RETRY, is_stopped=False)
             if is_wrong:
                 draft.refate(unit, known, due=due)
+            if is_queued(seen):  # the wait is over: to shorten it now would end the run that begins
+                return known._replace(wait=Wait.BACKOFF, wake_at=0.0, tries=0)
             if seen.sub == "auto-restart" or known.wait is not Wait.BACKOFF:
                 known = limits.backoff(known, supervision, since)
             return known
