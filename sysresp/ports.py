@@ -1,8 +1,8 @@
 """Everything that sysresp can do to a host, in one short list.
 
 Protocols: `Manager` (a systemd service manager), `Signals` (what it announces), `Records` (what it said
-while nobody listened), `Files` (the file system), `Journal`, `Processes` and `Clock`. The real ones live in
-`sysresp.systemd`, the fakes in tests/fakes.py; tests/test_contract.py runs one suite on both.
+while nobody listened), `Notify`, `Watch`, `Files` (the file system), `Journal`, `Processes` and `Clock`. The
+real ones live in `sysresp.systemd`, the fakes in tests/; tests/test_contract*.py run one suite on both.
 Nothing else in sysresp touches systemd, writes a file of the host or waits.
 
 Errors: every method may raise `sysresp.errors.SysrespError` (with Exit.DENIED or Exit.UNREACHABLE where
@@ -271,6 +271,8 @@ Signal = Seen | JobRemoved | Gone | Lost
 class Signals(Protocol):
     """What PID 1 announces about some units, on a connection of its own."""
 
+    forged: int  # messages that others sent us, so far
+
     def open(self) -> int:
         """Connect, ask for the signals, and return the descriptor to poll; SysrespError if nobody answers.
 
@@ -283,9 +285,9 @@ class Signals(Protocol):
     def drain(self) -> list[Signal]:
         """Return what has come, in order; never waits.
 
-        Call it when the descriptor is readable. After some 10 ms of work it leaves the rest for the next
-        call: the descriptor is still readable then. A `Seen` that says nothing new is left out, and so are
-        forged messages (from a sender other than systemd), which are counted. After a `Lost` of
+        Call it when the descriptor is readable: after some 10 ms of work it leaves the rest for the next
+        call, and the descriptor is readable still. A `Seen` that says nothing new is left out, and so are
+        forged messages (of another sender than systemd), which are counted in `forged`. After a `Lost` of
         "disconnected" the descriptor is dead: `close`, then `open` again.
         """
 

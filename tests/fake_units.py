@@ -6,7 +6,11 @@ holds here, too: what systemd does not know of a unit, this does not invent.
 
 from __future__ import annotations
 
-from sysresp.ports import UnitState
+from collections.abc import Sequence
+from posixpath import join
+
+from sysresp.ports import Seen, UnitState
+from tests.fake_files import FakeFiles
 
 TYPES = (
     "service",
@@ -21,6 +25,15 @@ TYPES = (
     "automount",
     "device",
 )
+BUILT_IN = (
+    "-.slice",
+    "system.slice",
+    "basic.target",
+    "sysinit.target",
+    "multi-user.target",
+    "shutdown.target",
+)
+UP = ("active", "activating", "reloading")
 
 
 class FakeUnit:
@@ -39,7 +52,16 @@ class FakeUnit:
         self.runs = ""  # the text with which it was started or last told to reload
         self.job = (0, "")
         self.transient = False
+        self.exec_code = 0  # how the main process ended
+        self.exec_status = 0
+        self.started = self.ended = self.changed = 0.0  # CLOCK_MONOTONIC, see `Seen`
+        self.told = ("", "")  # ActiveState and SubState that were last announced
         self.extra: dict[str, object] = {}  # properties set by the test: "MainPID", "StatusText", ...
+
+    def begin(self, invocation: str, now: float) -> None:
+        """Begin a new run."""
+        self.invocation, self.started = invocation, now
+        self.result, self.exec_code, self.exec_status, self.ended = "success", 0, 0, 0.0
 
     def values(self, *keys: str) -> list[str]:
         """Return the words of these directives, whatever the section; an empty one resets."""
@@ -49,6 +71,61 @@ class FakeUnit:
             if equals and key.strip() in keys:
                 found = found + value.split() if value.strip() else []
         return found
+
+
+def find(files: FakeFiles, search: Sequence[str], name: str) -> tuple[str, str, str]:
+    """Return load state, path and text of a unit as they are on disk."""
+    stem, at, rest = name.partition("@")
+    for file in [name, f"{stem}@.{rest.rpartition('.')[2]}"] if at else [name]:
+        for directory in search:
+            path = join(directory, file)
+            content = files.files.get(files.real(path))
+            if files.real(path) == "/dev/null" or content == b"":
+                return "masked", path, ""
+            if content is not None:
+                text = content.decode()
+                return ("bad-setting" if is_bad(name, text) else "loaded"), path, text
+    return ("loaded" if name in BUILT_IN or name.endswith(".slice") else "not-found"), "", ""
+
+
+def needs(files: FakeFiles, search: Sequence[str], unit: FakeUnit, *keys: str) -> list[str]:
+    """Return the names in these directives and in the unit's .wants and .requires directories."""
+    names = unit.values(*keys)
+    for directory in search:
+        for key in keys:
+            names += files.entries(f"{directory}/{unit.name}.{key.lower()}")
+    return list(dict.fromkeys(names))
+
+
+def seen(unit: FakeUnit, epoch: float) -> Seen:
+    """Return what a signal says of it; `epoch` is the time of the monotonic clock's beginning."""
+    if not unit.name.endswith(".service"):
+        return Seen(unit.name, unit.active, unit.sub, unit.invocation, job=unit.job[0], changed=unit.changed)
+    return Seen(
+        unit.name,
+        unit.active,
+        unit.sub,
+        unit.invocation,
+        unit.result,
+        unit.job[0],
+        unit.restarts,
+        main_pid(unit),
+        *exec_end(unit),
+        unit.started,
+        unit.ended,
+        epoch + unit.ended if unit.ended else 0.0,
+        unit.changed,
+    )
+
+
+def main_pid(unit: FakeUnit) -> int:
+    return 1000 if unit.sub == "running" else 0
+
+
+def exec_end(unit: FakeUnit) -> tuple[int, int]:
+    """Return ExecMainCode and ExecMainStatus; a test may have set nothing but the Result."""
+    is_bare = unit.result == "exit-code" and not unit.exec_code
+    return (1, 1) if is_bare else (unit.exec_code, unit.exec_status)
 
 
 def row(unit: FakeUnit) -> UnitState:
@@ -88,21 +165,23 @@ def properties(
             "Transient": unit.transient,
             "UnitFileState": "transient" if unit.transient else "",
             "StateChangeTimestamp": 0,
+            "StateChangeTimestampMonotonic": int(unit.changed * 1e6),
             "ActiveEnterTimestamp": 0,
             "InactiveEnterTimestamp": 0,
         }
     elif interface == "Service" and kind == "service":
-        failed = unit.result == "exit-code"
         nothing = 2**64 - 1
         known = {
             "Type": (unit.values("Type") or ["simple"])[-1],
             "Restart": (unit.values("Restart") or ["no"])[-1],
             "Result": unit.result,
             "NRestarts": unit.restarts,
-            "MainPID": 1000 if unit.sub == "running" else 0,
+            "MainPID": main_pid(unit),
             "ExecMainPID": 1000 if unit.invocation else 0,
-            "ExecMainCode": 1 if failed else 0,
-            "ExecMainStatus": 1 if failed else 0,
+            "ExecMainCode": exec_end(unit)[0],
+            "ExecMainStatus": exec_end(unit)[1],
+            "ExecMainStartTimestampMonotonic": int(unit.started * 1e6),
+            "ExecMainExitTimestampMonotonic": int(unit.ended * 1e6),
             "StatusText": "",
             "MemoryCurrent": nothing,
             "CPUUsageNSec": nothing,

@@ -10,13 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from posixpath import join
 
 from sysresp.ports import Host, JobRemoved, Paths, Question, UnitProblem, UnitState
-from sysresp.units.change import Effect, effect
 from tests.fake_clock import FakeClock
 from tests.fake_files import FakeFiles, FakeJournal, FakeProcesses
-from tests.fake_units import FakeUnit, is_bad, is_valid, properties, row, sub_state, words
+from tests.fake_jobs import SEARCH, UNIT_DIR, FakeJobs
+from tests.fake_units import (
+    UP,
+    FakeUnit,
+    find,
+    is_valid,
+    properties,
+    row,
+    sub_state,
+    words,
+)
 
 __all__ = [
     "SEARCH",
@@ -30,21 +38,13 @@ __all__ = [
     "fake_host",
 ]
 
-UNIT_DIR = "/etc/systemd/system"
-SEARCH = (UNIT_DIR, "/run/systemd/system", "/usr/lib/systemd/system")
-MANAGER_CHANGES = ("reload", "start", "stop", "restart", "reload_unit", "start_transient", "reset_failed")
-BUILT_IN = (
-    "-.slice",
-    "system.slice",
-    "basic.target",
-    "sysinit.target",
-    "multi-user.target",
-    "shutdown.target",
+MANAGER_CHANGES = (
+    *("reload", "start", "stop", "restart", "reload_unit", "try_restart"),
+    *("start_transient", "kill", "reset_failed"),
 )
-UP = ("active", "activating", "reloading")
 
 
-class FakeManager:
+class FakeManager(FakeJobs):
     """A service manager over `FakeFiles`; jobs end at the next `wait`, in the order of After=.
 
     Steer it by unit name:
@@ -57,37 +57,6 @@ class FakeManager:
     - `raises["reload"] = error`: any method raises this
     - `on_start(unit)`: is called when a unit becomes active
     """
-
-    def __init__(
-        self,
-        files: FakeFiles | None = None,
-        *,
-        search: Sequence[str] = SEARCH,
-        systemd: int = 252,
-        clock: FakeClock | None = None,
-    ) -> None:
-        self.files = files if files is not None else FakeFiles()
-        self.clock = clock if clock is not None else FakeClock()  # passes while jobs are waited for
-        self.files.now = self.clock.now
-        self.search = tuple(search)
-        self.systemd = systemd
-        self.calls: list[tuple[str, ...]] = []  # every call: ("start", unit)
-        self.loaded: dict[str, FakeUnit] = {}
-        self.fail: dict[str, str] = {}
-        self.crash: dict[str, str] = {}
-        self.crash_text: dict[str, str] = {}
-        self.skip: set[str] = set()
-        self.stuck: set[str] = set()
-        self.refuse: dict[str, str] = {}
-        self.raises: dict[str, BaseException] = {}
-        self.on_start: Callable[[str], None] = lambda _unit: None
-        self.watching = False
-        self.own: set[int] = set()  # jobs that the client queued: their ends are announced
-        self.jobs: dict[int, tuple[str, str]] = {}  # the queue: number -> unit, type
-        self.most_jobs = 0  # the longest queue so far
-        self._ended: list[JobRemoved] = []
-        self._last_job = 0
-        self._last_run = 0
 
     def changes(self) -> list[tuple[str, ...]]:
         """Return the calls so far that change something."""
@@ -133,7 +102,10 @@ class FakeManager:
         self._called("properties", unit, interface, *names)
         loaded = self._load(unit)
         known = properties(
-            loaded, interface, on_disk=self._find(loaded.name), skipped=loaded.name in self.skip
+            loaded,
+            interface,
+            on_disk=find(self.files, self.search, loaded.name),
+            skipped=loaded.name in self.skip,
         )
         self._collect()
         return {name: known[name] for name in names if name in known}
@@ -145,7 +117,7 @@ class FakeManager:
         self._called("reload")
         for unit in self.loaded.values():
             if not unit.transient:
-                unit.load, unit.path, unit.text = self._find(unit.name)
+                unit.load, unit.path, unit.text = find(self.files, self.search, unit.name)
         self._collect()
 
     def watch_jobs(self) -> None:
@@ -163,6 +135,17 @@ class FakeManager:
 
     def reload_unit(self, unit: str) -> int:
         return self._job("reload_unit", unit)
+
+    def try_restart(self, unit: str) -> int:
+        return self._job("try_restart", unit)
+
+    def kill(self, unit: str, signal: int) -> None:
+        self._called("kill", unit, str(signal))
+        loaded = self.loaded.get(unit)
+        if loaded is None:
+            raise UnitProblem(unit, "NoSuchUnit", f"Unit {unit} not loaded")
+        if loaded.active in UP and loaded.sub not in ("auto-restart", "exited"):
+            self.end_process(unit, "success" if signal in (1, 2, 13, 15) else "signal", 2, signal)
 
     def start_transient(self, unit: str, properties: Sequence[tuple[str, str, object]]) -> int:
         self._called("start_transient", unit)
@@ -185,6 +168,7 @@ class FakeManager:
         loaded = self.loaded.get(unit)
         if loaded is not None and loaded.active == "failed":
             loaded.active, loaded.sub, loaded.result, loaded.restarts = "inactive", "dead", "success", 0
+            self.tell(loaded)
         self._collect()
 
     def pending_jobs(self) -> dict[int, str]:
@@ -209,180 +193,6 @@ class FakeManager:
         for number in list(self.jobs):
             self._run(number)
         return not wanted & self.jobs.keys()
-
-    # Loading and forgetting
-
-    def _called(self, *call: str) -> None:
-        self.calls.append(call)
-        if call[0] in self.raises:
-            raise self.raises[call[0]]
-
-    def _load(self, name: str) -> FakeUnit:
-        unit = self.loaded.setdefault(name, FakeUnit(name))
-        if unit.load == "not-found":  # PID 1 looks again for what it did not find
-            unit.load, unit.path, unit.text = self._find(name)
-        return unit
-
-    def _find(self, name: str) -> tuple[str, str, str]:
-        """Return load state, path and text as they are on disk."""
-        stem, at, rest = name.partition("@")
-        files = [name, f"{stem}@.{rest.rpartition('.')[2]}"] if at else [name]
-        for file in files:
-            for directory in self.search:
-                path = join(directory, file)
-                content = self.files.files.get(self.files.real(path))
-                if self.files.real(path) == "/dev/null" or content == b"":
-                    return "masked", path, ""
-                if content is not None:
-                    text = content.decode()
-                    return ("bad-setting" if is_bad(name, text) else "loaded"), path, text
-        return ("loaded" if name in BUILT_IN or name.endswith(".slice") else "not-found"), "", ""
-
-    def _collect(self) -> None:
-        """Forget units as PID 1 does: not up, not failed, without a job, and needed by nobody that is up."""
-        idle = [n for n, unit in self.loaded.items() if unit.active == "inactive" and not unit.job[0]]
-        if not idle:
-            return
-        needed = {
-            need
-            for unit in self.loaded.values()
-            if unit.active in UP
-            for need in self._needs(unit, "Requires", "Wants", "BindsTo")
-        }
-        for name in idle:
-            if name not in needed:
-                del self.loaded[name]
-
-    # Jobs
-
-    def _job(self, method: str, name: str) -> int:
-        self._called(method, name)
-        if not is_valid(name):
-            raise UnitProblem(name, "InvalidArgs", f"Unit name {name} is not valid")
-        if name in self.refuse:
-            raise UnitProblem(name, self.refuse[name], f"Unit {name} was refused by the test")
-        unit = self._load(name)
-        if method == "stop":
-            if unit.load == "not-found" and unit.active == "inactive":
-                raise UnitProblem(name, "NoSuchUnit", f"Unit {name} not loaded")
-        elif unit.load == "not-found":
-            raise UnitProblem(name, "NoSuchUnit", f"Unit {name} not found")
-        elif unit.load == "masked":
-            raise UnitProblem(name, "UnitMasked", f"Unit {name} is masked")
-        elif unit.load == "bad-setting":
-            raise UnitProblem(name, "BadUnitSetting", f"Unit {name} has a bad unit file setting")
-        elif method == "reload_unit" and not unit.values("ExecReload"):
-            raise UnitProblem(
-                name, "JobTypeNotApplicable", f"Job type reload is not applicable for unit {name}"
-            )
-        number = self._enqueue("reload" if method == "reload_unit" else method, unit)
-        self.own.add(number)
-        return number
-
-    def _enqueue(self, kind: str, unit: FakeUnit) -> int:
-        number, queued = unit.job
-        if number and (kind == queued or {kind, queued} == {"start", "restart"}):
-            return number  # merged into the job that is there
-        if number:  # mode "replace"
-            self._end(number, "canceled")
-        self._last_job = number = self._last_job + 1
-        unit.job = (number, kind)
-        self.jobs[number] = (unit.name, kind)
-        self.most_jobs = max(self.most_jobs, len(self.jobs))
-        if kind in ("start", "restart"):
-            for name in self._needs(unit, "Requires", "Wants", "BindsTo"):
-                other = self._load(name)
-                if other.load == "loaded" and other.active not in UP and not other.job[0]:
-                    self._enqueue("start", other)
-        if kind in ("stop", "restart"):
-            for other in list(self.loaded.values()):
-                keys = (
-                    ("Requires", "BindsTo", "PartOf")
-                    if kind == "stop"
-                    else ("Requires", "PartOf", "BindsTo")
-                )
-                if other.active in UP and not other.job[0] and unit.name in self._needs(other, *keys):
-                    self._enqueue(kind, other)
-        return number
-
-    def _needs(self, unit: FakeUnit, *keys: str) -> list[str]:
-        """Return the names in these directives and in the unit's .wants and .requires directories."""
-        names = unit.values(*keys)
-        for directory in self.search:
-            for key in keys:
-                names += self.files.entries(f"{directory}/{unit.name}.{key.lower()}")
-        return list(dict.fromkeys(names))
-
-    def _run(self, number: int) -> None:
-        name, kind = self.jobs.get(number, ("", ""))
-        if not name:
-            return
-        unit = self.loaded[name]
-        if name in self.stuck:
-            if kind in ("start", "restart"):
-                unit.active, unit.sub = "activating", "start"
-            return
-        if kind == "stop":
-            if unit.active != "failed":  # unit_stop in src/core/unit.c: it is down already
-                unit.active, unit.sub = "inactive", "dead"
-            self._end(number, "done")
-        elif kind == "reload":
-            result = self.fail.get(name, "done") if unit.active == "active" else "invalid"
-            if result == "done" and effect(unit.runs, unit.text) is not Effect.RESTART:
-                unit.runs = unit.text
-            self._end(number, result)
-        elif self._is_ready(unit):
-            self._start(number, unit, kind)
-
-    def _is_ready(self, unit: FakeUnit) -> bool:
-        """Let the jobs end that this one is ordered after; false if one of them does not."""
-        for name in unit.values("After"):
-            other = self.loaded.get(name)
-            if other is not None and other.job[0] and name != unit.name:
-                self._run(other.job[0])
-                if other.job[0]:
-                    return False
-        return True
-
-    def _start(self, number: int, unit: FakeUnit, kind: str) -> None:
-        if unit.active == "active" and kind == "start":
-            return self._end(number, "done")
-        for name in unit.values("Requires", "BindsTo"):
-            other = self._load(name)
-            if name in unit.values("After") and other.active not in UP:
-                unit.active, unit.sub = "inactive", "dead"
-                return self._end(number, "dependency")
-        result = self.fail.get(unit.name, "done")
-        if result in ("done", "failed", "timeout") and unit.name not in self.skip:
-            unit.invocation = self.new_invocation()
-        if unit.name in self.skip:
-            pass
-        elif crash := self._crash(unit):
-            unit.active, unit.sub, unit.result = "failed", "failed", crash
-        elif result == "done":
-            unit.active, unit.sub, unit.result = "active", sub_state(unit, "active"), "success"
-            unit.runs = unit.text
-            if unit.sub == "exited" and unit.values("RemainAfterExit")[-1:] != ["yes"]:
-                unit.active, unit.sub = "inactive", "dead"
-            self.on_start(unit.name)
-        elif result in ("failed", "timeout"):
-            unit.active, unit.sub = "failed", "failed"
-            unit.result = "exit-code" if result == "failed" else "timeout"
-        return self._end(number, result)
-
-    def _crash(self, unit: FakeUnit) -> str:
-        """Return with which Result the unit fails right after its start, "" if it does not."""
-        found = [result for text, result in self.crash_text.items() if text in unit.text]
-        return self.crash.get(unit.name, "") or (found[0] if found else "")
-
-    def _end(self, number: int, result: str) -> None:
-        name, _kind = self.jobs.pop(number)
-        self.loaded[name].job = (0, "")
-        self._ended.append(JobRemoved(number, name, result))
-
-    def new_invocation(self) -> str:
-        self._last_run += 1
-        return f"{self._last_run:032x}"
 
 
 def fake_host(

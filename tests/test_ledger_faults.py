@@ -120,9 +120,9 @@ def in_namespace(code: str, path: str) -> None:
 def test_a_full_disk_takes_nothing_and_goes_on_when_there_is_room(path: str) -> None:
     in_namespace(
         """
-mount('-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', os.path.dirname(path))
+mount('-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', os.path.dirname(path))
 filler = Path(path).with_name('filler')
-filler.write_bytes(bytes(300_000))
+filler.write_bytes(bytes(400_000))
 ledger = Ledger(path)
 ledger.open()
 number, seen = 1, []
@@ -135,7 +135,7 @@ while len(seen) < 3:
         number, seen = number + 1, []
 assert 'full' in seen[0].why, seen[0].why
 assert not seen[0].is_new
-assert number > 10, number
+assert number > 100, number
 assert check(path) == number - 1
 filler.unlink()
 for more in range(number, number + 20):

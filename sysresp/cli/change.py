@@ -150,7 +150,8 @@ def down(
 ) -> int:
     """Stop and remove a project, or services of it."""
     began = time.monotonic()
-    owned = [one for one in hosts.manifests(scope, project) if not modes or one.mode in modes]
+    owned = [one for one in hosts.manifests(scope) if hosts.can_mean(one.project, project)]
+    owned = [one for one in owned if not modes or one.mode in modes]
     one = _only(owned, names, project)
     host = hosts.host(scope, Mode(one.mode))
     with running.progress() as show:
@@ -273,9 +274,7 @@ def _show(plan: Plan, unchanged: int, options: Options) -> None:
 
 def _project(project: str, scope: Scope) -> tuple[Host, str]:
     """Return the host of the one project that is meant, in the mode in which it is or was applied."""
-    known = hosts.projects(scope)
-    if project:
-        known = [one for one in known if one[0] == project]
+    known = [one for one in hosts.projects(scope) if hosts.can_mean(one[0], project)]
     if not known:
         whose = f'the project "{project}"' if project else "any project"
         raise SysrespError(f"there is no history of {whose} here", exit=Exit.UNKNOWN)

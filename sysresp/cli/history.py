@@ -113,7 +113,7 @@ def diff(numbers: tuple[int, ...], *, project: str, scope: Scope, colour: bool) 
 
     Without a number: what the host's generation changed. With one: from that to the host's.
     """
-    found = chosen(project, scope)
+    found = [one for one in chosen(project, scope) if hosts.can_mean(one.project, project)]
     if len(found) != 1:
         names = ", ".join(one.project for one in found)
         raise SysrespError(

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import sysresp
+from sysresp.controller import own
 from sysresp.model import Mode, Scope
 from sysresp.ports import Host
 from sysresp.reconcile import generations, layout
@@ -69,6 +70,11 @@ def projects(scope: Scope) -> list[tuple[str, Mode]]:
                 found[name, last.mode] = (last.when, name, Mode(last.mode))
     newest = sorted(found.values(), reverse=True)
     return sorted({name: mode for _, name, mode in reversed(newest)}.items())
+
+
+def can_mean(project: str, asked: str) -> bool:
+    """Say whether the project can be the one that was asked for; the controller's own only by its name."""
+    return asked == project or (not asked and project != own.PROJECT)
 
 
 def holder(command: str) -> Holder:

@@ -148,8 +148,8 @@ def _code_changed() -> float:
     return max(times)
 
 
-def lines(found: Mapping[str, Any], enable: str) -> list[str]:
-    """Return the report as lines of text."""
+def lines(found: Mapping[str, Any], *, enable: str, restart: str) -> list[str]:
+    """Return the report as lines of text; the commands are for the hints."""
     now = time.time()
     if found["load"] != "loaded":
         return [f"there is no controller here: {enable}"]
@@ -177,7 +177,7 @@ def lines(found: Mapping[str, Any], enable: str) -> list[str]:
     if fallback := found["fallback"]:
         out.append(f"  gave up  {span(now - fallback['when'])} ago: {table.clean(fallback['summary'])}")
         out += [f"           {table.clean(line)}" for line in fallback["lines"][-10:]]
-        out.append(f"           when it is mended: systemctl reset-failed {found['unit']}; {enable}")
+        out.append(f"           when it is mended: {restart}")
     return out
 
 

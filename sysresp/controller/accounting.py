@@ -53,6 +53,11 @@ def phase(seen: Seen, known: UnitMemory) -> Phase:
             return Phase.UP
 
 
+def is_queued(seen: Seen) -> bool:
+    """Say whether systemd's restart is in the queue: it is counted then, and the run has not begun."""
+    return seen.sub == "auto-restart-queued" or (seen.sub in WAITING and seen.job != 0)
+
+
 def begins(seen: Seen, known: UnitMemory) -> bool:
     """Say whether a run is just beginning: a new InvocationID comes before the state that goes with it."""
     if seen.invocation in ("", known.invocation):
@@ -65,13 +70,13 @@ def begins(seen: Seen, known: UnitMemory) -> bool:
     return seen.result == "success" and not known.ended < seen.started <= seen.ended
 
 
-def credit(known: UnitMemory, seen: Seen, is_new: bool, is_failed: bool = False) -> UnitMemory:
+def credit(known: UnitMemory, seen: Seen, is_new: bool, is_ahead: bool = False) -> UnitMemory:
     """Return the memory with NRestarts taken in; `is_new`: a run is seen for the first time.
 
     Each restart by systemd adds 1, before the run begins; RestartUnit adds nothing; a manual start, a reset
     and the unloading of the unit set it to 0. So a run that is seen uses up one credit if there is any, and
-    what is left then are runs that nobody told of. `is_failed`: it is over already, and one more may be the
-    restart that the start limit refused.
+    what is left then are runs that nobody told of. `is_ahead`: the run is over already, and one more may be
+    the restart that is queued, or that the start limit refused.
     """
     base = known.n_restarts
     if seen.n_restarts < base:
@@ -82,7 +87,7 @@ def credit(known: UnitMemory, seen: Seen, is_new: bool, is_failed: bool = False)
     known = known._replace(n_restarts=seen.n_restarts)
     if not is_new:
         return known._replace(credit=more)
-    spare = 1 if is_failed and more > 1 else 0
+    spare = 1 if is_ahead and more > 1 else 0
     lost = max(0, more - 1 - spare)
     if lost and not known.missing:
         known = known._replace(since=max(known.started, known.ended))
@@ -93,14 +98,12 @@ def deaths(known: UnitMemory, seen: Seen, where: Phase, refused: int) -> int:
     """Return how many runs have ended since memory was made, by the count; meaningless if it went down.
 
     `refused` are restarts that were counted and made no run: at the start limit, for a dependency that
-    failed, for a condition.
+    failed, for a condition. Nor is a run counted that the controller began.
     """
     base = known.n_restarts
     if known.is_reset and seen.n_restarts < base:
         base = 0
     begun = known.credit + seen.n_restarts - base - refused
-    if known.our_job in ("Shorten", "Start") and seen.invocation not in ("", known.invocation):
-        begun += 1  # RestartUnit and TryRestartUnit are not counted
     is_running = where is Phase.UP
     return known.missing + max(0, begun + (not known.is_ended) - is_running)
 
@@ -110,23 +113,49 @@ class Gap(NamedTuple):
 
     runs: dict[str, list[Record]]  # by invocation
     refused: int  # restarts that made no run, as far as it tells
-    is_blocked: bool  # the last start failed by a dependency, and nothing was started after it
+    blocked_at: float  # when the last start failed by a dependency; 0: it did not
     was_skipped: bool  # the last start was skipped by a condition
+
+    def deaths(self) -> list[float]:
+        """Return when runs ended that no job stopped."""
+        kinds = {invocation: {record.kind for record in of_run} for invocation, of_run in self.runs.items()}
+        ends = [
+            ended_at(of_run)
+            for invocation, of_run in self.runs.items()
+            if "restart" in kinds[invocation] or "stopped" not in kinds[invocation]
+        ]
+        return [at for at in ends if at]
+
+    def stopped_at(self, invocation: str) -> float:
+        """Return when a stop job ended the run, or the wait for the next; 0: none did, by the journal."""
+        for record in reversed(self.runs.get(invocation, ())):
+            if record.kind == "stopped" and record.job_type == "stop":
+                return record.monotonic
+        return 0.0
 
 
 def gap(records: Iterable[Record]) -> Gap:
     """Read the records of one unit, which are in order."""
     runs: dict[str, list[Record]] = {}
-    refused, is_blocked, was_skipped = 0, False, False
+    refused, blocked_at, was_skipped = 0, 0.0, False
     for record in records:
         if record.invocation:
             runs.setdefault(record.invocation, []).append(record)
         if record.kind == "start-failed" and record.result == "dependency":
-            refused, is_blocked = refused + 1, True
+            refused, blocked_at = refused + 1, record.monotonic
         elif record.kind == "started":
-            is_blocked, was_skipped = False, not record.invocation
+            blocked_at, was_skipped = 0.0, not record.invocation
             refused += was_skipped
-    return Gap(runs, refused, is_blocked, was_skipped)
+    return Gap(runs, refused, blocked_at, was_skipped)
+
+
+SILENCE = Gap({}, 0, 0.0, False)
+ENDS = frozenset({"exited", "failed", "finished", "stopped"})
+
+
+def ended_at(records: list[Record]) -> float:
+    """Return when a run ended, by the journal; 0: it does not tell."""
+    return min((record.monotonic for record in records if record.kind in ENDS), default=0.0)
 
 
 class Run(NamedTuple):
@@ -143,7 +172,7 @@ def run_of(
     """Return the end of a run that another one followed; `by_us`: the controller had asked for its stop."""
     code = status = 0
     result, at, ended, began = "", 0.0, 0.0, 0.0
-    is_restarted = is_stopped = False
+    is_restarted, stopped_by = False, ""
     for record in records:
         match record.kind:
             case "started":
@@ -161,7 +190,7 @@ def run_of(
                 is_restarted = True
                 continue
             case "stopped":
-                is_stopped = True
+                stopped_by = record.job_type
             case _:
                 continue
         if not at or record.kind in ("exited", "failed", "finished"):
@@ -170,10 +199,11 @@ def run_of(
         result = result_of(supervision, code, status)
     is_failure = result not in ("", "success")
     expected = restarts_after(supervision, result or "success", code, status)
-    if is_restarted or (expected and is_failure):
-        fate = Fate.RETRY
-    elif is_stopped:
+    # Up to 253 each restart by systemd stops the unit once more, by a job of type "restart".
+    if stopped_by == "stop" or (stopped_by and not is_restarted and not (expected and is_failure)):
         fate = Fate.STOPPED_BY_US if by_us else Fate.STOPPED
+    elif is_restarted or (expected and is_failure):
+        fate = Fate.RETRY
     elif not result:
         fate = Fate.UNKNOWN
     elif expected:

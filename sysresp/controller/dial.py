@@ -36,6 +36,11 @@ MOST_LOOKUPS = 16  # names looked up at once, each in a thread
 _OURS = frozenset(
     {errno.EACCES, errno.EPERM, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EAFNOSUPPORT}
 )
+_PENDING = frozenset({errno.EINPROGRESS, errno.EALREADY})
+_WORDS = {
+    errno.EAGAIN: "the queue of its socket is full",  # unix(7)
+    errno.EPIPE: "closed without an answer",
+}
 _SO_ERROR = (socket.SOL_SOCKET, socket.SO_ERROR)
 _UNIX_KINDS = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM)
 _TCP_KIND = socket.SOCK_STREAM
@@ -149,10 +154,10 @@ def verdict(answer: bytes, is_end: bool = False) -> tuple[bool, str] | None:
             break
         at, length = min(ends)
         answer = answer[at + length :]
+    if size >= MOST_HEAD or answer[:5] != b"HTTP/"[: len(answer)]:
+        return False, "not an HTTP answer"
     if is_end:
         return False, "closed in the middle of its answer" if answer else "closed without an answer"
-    if size >= MOST_HEAD or (len(answer) >= 5 and not answer.startswith(b"HTTP/")):
-        return False, "not an HTTP answer"
     return None
 
 
@@ -254,6 +259,10 @@ class Dial:
                 return
             number = connection.connect_ex(at)
             if number == errno.EINPROGRESS:
+                # On the loopback the answer came while the call held the socket, and is known to the next
+                # call: no need to ask the loop, which costs more.
+                number = connection.connect_ex(at)
+            if number in _PENDING:
                 self._fd = connection.fileno()
                 self._loop.add_writer(self._fd, self._writable)
                 return
@@ -303,10 +312,8 @@ class Dial:
         self._hang_up()
         if number in _OURS:
             seen: tuple[bool | None, str] = None, f"cannot connect: {error_words(number)}"
-        elif number == errno.EAGAIN:  # unix(7)
-            seen = False, "the queue of its socket is full"
         else:
-            seen = False, error_words(number)
+            seen = False, _WORDS.get(number) or error_words(number)
         is_first = self._seen is None or (self._seen[0] is None and seen[0] is not None)
         if is_first and (number != errno.EPROTOTYPE or not self._left):  # a unix socket of another type
             self._seen = seen

@@ -109,6 +109,7 @@ class Required(NamedTuple):
 
     unit: str
     units: tuple[str, ...]
+    bound: tuple[str, ...] = ()  # those of BindsTo=: the death of one stops the unit, and it stays down
 
 
 class Health(NamedTuple):
@@ -236,14 +237,14 @@ class UnitMemory(NamedTuple):
     why: str = ""  # of the health, or of the wait
     wait: Wait = Wait.NOTHING
     wake_at: float = 0.0  # 0: nothing is due
-    on: tuple[str, ...] = ()  # with BLOCKED: the units that it waits for
+    on: tuple[str, ...] = ()  # with BLOCKED: the units that it waits for; else: that died as it was stopped
     lost: int = 0  # runs so far of which only the count is known: makes their rows' keys
     fate: Fate = Fate.UNKNOWN  # of the last run, once it has ended
     result: str = ""  # Result= of it
     previous: str = ""  # the run before the last
     changed: float = 0.0  # when systemd last changed its state: what is older is told late
     ended: float = 0.0  # when the last run that has ended did so
-    starting: int = 0  # the job that began the last run: not one that stops it
+    starting: int = 0  # the job that began the last run, or ended it: its own end is no news
     stopping: float = 0.0  # since when a job stops the last run; 0: none does
     tries: int = 0  # looks, or starts that came to nothing, in a row
     credit: int = 0  # NRestarts told of so many runs that have not been seen yet

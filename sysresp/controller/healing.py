@@ -13,14 +13,14 @@ from sysresp.controller.events import AskRequired, Fate, Look, Note, UnitMemory,
 from sysresp.controller.limits import pause, take_turn
 from sysresp.ports import Seen
 
-TOGETHER_SEC = 1.0
+TOGETHER_SEC = 0.25
 """What is stopped so soon after a unit that it requires has died was stopped by that."""
 
 SOON_SEC = 0.1
 """Time in which whoever brought up what was missing may bring up what waited for it, too."""
 
-NOT_BY_HAND = frozenset({Fate.RETRY, Fate.GAVE_UP, Fate.BLOCKED, Fate.STOPPED_BY_US, Fate.UNKNOWN})
-"""Ends of a unit that are nobody's wish."""
+BY_HAND = frozenset({Fate.STOPPED})
+"""Ends of a unit that were somebody's wish, and so the end of what is bound to it, too."""
 
 
 def block(draft: Draft, unit: str, known: UnitMemory, key: str) -> UnitMemory:
@@ -37,7 +37,7 @@ def block(draft: Draft, unit: str, known: UnitMemory, key: str) -> UnitMemory:
     return known
 
 
-def required(draft: Draft, unit: str, units: tuple[str, ...]) -> None:
+def required(draft: Draft, unit: str, units: tuple[str, ...], bound: tuple[str, ...]) -> None:
     """Take in what the unit cannot start without."""
     known = draft.get(unit)
     if known is None or draft.member(unit) is None:
@@ -46,14 +46,15 @@ def required(draft: Draft, unit: str, units: tuple[str, ...]) -> None:
         for other in units:
             if draft.get(other) is None:
                 draft.put(other, NEW)
-        down = ", ".join(other for other in units if not _is_up(draft.get(other)))
+        down = ", ".join(other for other in units if not _is_up(draft.get(other), known))
         if known.fate is Fate.BLOCKED and down != known.why:
             draft.refate(unit, known, because=down)
         known = known._replace(on=units, why=down)
         draft.put(unit, known)
         _go_on(draft, unit, known)
     elif known.is_stopped and known.is_ended and known.wait is Wait.NOTHING:
-        culprit = _culprit(draft, known, units)
+        # A stop of what was down already is nobody's doing but a person's.
+        culprit = _culprit(draft, known, bound) if known.stopping <= known.ended else ""
         if culprit:
             known = known._replace(
                 is_stopped=False, fate=Fate.BLOCKED, wait=Wait.BLOCKED, on=units, why=culprit, tries=0
@@ -66,25 +67,28 @@ def required(draft: Draft, unit: str, units: tuple[str, ...]) -> None:
             _go_on(draft, unit, known)
 
 
-def _culprit(draft: Draft, known: UnitMemory, units: tuple[str, ...]) -> str:
-    """Return the required member whose death, by nobody's wish, took this one down; "" if none did."""
+def _culprit(draft: Draft, known: UnitMemory, bound: tuple[str, ...]) -> str:
+    """Return the member whose death, by nobody's wish, took down this one, which is bound to it; or ""."""
     stopped = known.stopping or known.ended
-    for unit in units:
+    for unit in bound:
         other = draft.get(unit)
         if draft.member(unit) is None or other is None:
             continue
-        is_its_own = other.fate in NOT_BY_HAND or not other.is_ended  # it may be up again by now
-        if is_its_own and other.ended and 0 <= stopped - other.ended + 0.05 <= TOGETHER_SEC + 0.05:
+        # It may be up again by now.
+        is_cause = other.fate not in BY_HAND if other.is_ended else other.started > stopped
+        if is_cause and other.ended and other.ended <= stopped <= other.ended + TOGETHER_SEC:
+            return unit
+        if unit in known.on:
             return unit
     return ""
 
 
-def _is_up(known: UnitMemory | None) -> bool:
-    """Say whether the unit is what a dependent needs it to be; a oneshot that ended well is."""
-    if known is None:
+def _is_up(other: UnitMemory | None, dependent: UnitMemory) -> bool:
+    """Say whether the unit is what its dependent needs it to be; a oneshot that has ended well since is."""
+    if other is None:
         return False
-    is_done = known.active == "inactive" and known.is_ended and known.fate is Fate.FINISHED
-    return known.active == "active" or is_done
+    is_done = other.active == "inactive" and other.is_ended and other.fate is Fate.FINISHED
+    return other.active == "active" or (is_done and other.ended > max(dependent.ended, dependent.stopping))
 
 
 def came_up(draft: Draft, unit: str) -> None:
@@ -115,7 +119,7 @@ def _go_on(draft: Draft, unit: str, known: UnitMemory) -> None:
     """
     if known.wake_at or known.is_stopped or not known.on:
         return
-    if all(_is_up(draft.get(other)) for other in known.on):
+    if all(_is_up(draft.get(other), known) for other in known.on):
         soon = SOON_SEC if known.tries <= 1 else pause(known.tries)
         draft.put(unit, known._replace(wake_at=draft.now + soon))
         draft.act(Look(unit))
@@ -124,7 +128,7 @@ def _go_on(draft: Draft, unit: str, known: UnitMemory) -> None:
 def start(draft: Draft, unit: str, known: UnitMemory) -> UnitMemory:
     """Start the unit, now that this is due, if what it requires is still up."""
     known = known._replace(wake_at=0.0)
-    if not all(_is_up(draft.get(other)) for other in known.on):
+    if not all(_is_up(draft.get(other), known) for other in known.on):
         return known
     why = f"what it requires is up: {', '.join(known.on)}"
     draft.act(Note("healed", unit, why))

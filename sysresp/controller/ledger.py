@@ -16,19 +16,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from sysresp.controller import tables
 from sysresp.controller.events import Exit, Note, UnitMemory
-from sysresp.controller.tables import Stored
+from sysresp.controller.tables import FILE, LedgerNewer, LedgerTrouble, Stored
 
-FILE = "ledger.db"
-"""Its name in the controller's StateDirectory (`reconcile.layout.controller_dirs`)."""
+__all__ = ["FILE", "Ledger", "LedgerNewer", "LedgerTrouble", "Stored"]
 
 KEPT_ASIDE = 2  # damaged files
 KEPT_ERRORS = 20
@@ -52,20 +49,6 @@ _OLDEST = (  # the time up to which the oldest few lines are, of both kinds
     "SELECT max(at) FROM (SELECT at FROM (SELECT at FROM exit ORDER BY at LIMIT ?) UNION ALL "
     "SELECT at FROM (SELECT at FROM note ORDER BY at LIMIT ?) ORDER BY at LIMIT ?)"
 )
-
-
-class LedgerTrouble(Exception):
-    """The ledger cannot be read or written now; nothing of what was to be written is in it."""
-
-    def __init__(self, why: str, *, is_new: bool = False, stored: Stored | None = None) -> None:
-        super().__init__(why)
-        self.why = why
-        self.is_new = is_new  # what was in it is gone: commit all that you remember next, not the changes
-        self.stored = stored or Stored({}, {}, "")  # from `open`: what could be read nevertheless
-
-
-class LedgerNewer(LedgerTrouble):
-    """A newer sysresp made the file, and this one must not touch it."""
 
 
 class Ledger:
@@ -291,12 +274,14 @@ class Ledger:
 
     def move_aside(self) -> None:
         """Take a damaged file out of the way, with its log, and keep few of those; OSError."""
+        from pathlib import Path  # noqa: PLC0415 - as good as never
+
         self.close()
         self._file = None
         path = Path(self._path)
-        numbers = sorted(
-            int(m[1]) for p in path.parent.iterdir() if (m := _aside_pattern(path).fullmatch(p.name))
-        )
+        begin = f"{path.name}.corrupt-"
+        ends = (p.name.removeprefix(begin) for p in path.parent.iterdir() if p.name.startswith(begin))
+        numbers = sorted(int(end) for end in ends if end.isdecimal())
         free = numbers[-1] + 1 if numbers else 1
         aside = f"{path}.corrupt-{free}"
         # The log first: with an old log beside it, SQLite would replay that into the new file.
@@ -356,10 +341,6 @@ class _Guard:
         except OSError as error:
             raise LedgerTrouble(f"the ledger is damaged ({why}), and cannot be moved: {error}") from error
         raise _Damaged(f"the ledger was damaged ({why}), and was moved aside") from None
-
-
-def _aside_pattern(path: Path) -> re.Pattern[str]:
-    return re.compile(re.escape(path.name) + r"\.corrupt-(\d+)")
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -13,6 +13,9 @@ from sysresp.controller.draft import Draft
 from sysresp.controller.events import Fate, Note, ResetFailed, Start, Stop, UnitMemory, Wait
 from sysresp.units.supervision import Supervision, delay, rest
 
+OURS = frozenset({Wait.COOLDOWN, Wait.BLOCKED, Wait.SLOT})
+"""Waits that the controller ends, not systemd."""
+
 LONGEST_PAUSE = 300.0
 
 

@@ -152,11 +152,11 @@ class Loop:
 
     def resync(self, cause: str, blind_since: float = 0.0) -> None:
         """Look at everything again: all units as they are, and what the journal has since the last time."""
+        now = self.ports.clock.monotonic()
         roster = self.ports.load_roster()
         if roster != self.memory.roster:
-            self._queue.append(NewRoster(roster))
-            self._run()
-        now = self.ports.clock.monotonic()
+            self.step([NewRoster(roster)], looks=False)  # all are looked at, and the journal comes first
+            self._watch()
         names = self._names()
         seen = observe.seen(self.ports.manager, names)
         records, cursor, is_whole = self.ports.records.since(self.cursor, names)
@@ -223,8 +223,8 @@ class Loop:
             self.step(events, cursor)
             cursor = None
 
-    def step(self, events: Sequence[Event], cursor: str | None = None) -> None:
-        """Decide, store, do: in this order."""
+    def step(self, events: Sequence[Event], cursor: str | None = None, *, looks: bool = True) -> None:
+        """Decide, store, do: in this order; without `looks` somebody else looks at everything."""
         now = self.ports.clock.monotonic()
         before, memory = self.memory, self.memory
         actions: list[Action] = []
@@ -239,6 +239,8 @@ class Loop:
         self._probe(changed)
         for action in actions:
             self._do(action)
+        if looks and (names := sorted({action.unit for action in actions if isinstance(action, Look)})):
+            self._queue += observe.seen(self.ports.manager, names)
         if any(isinstance(action, AskRequired) for action in actions):
             self._watch()
         if any(isinstance(action, Recount) for action in actions):
@@ -321,7 +323,7 @@ class Loop:
         manager = self.ports.manager
         try:
             match action:
-                case Row() | Note() | Recount():
+                case Row() | Note() | Look() | Recount():
                     pass
                 case Start(unit):
                     manager.restart(unit)
@@ -333,8 +335,6 @@ class Loop:
                     manager.kill(unit, signal.SIGKILL)
                 case ResetFailed(unit):
                     manager.reset_failed(unit)
-                case Look(unit):
-                    self._queue += observe.seen(manager, [unit])
                 case AskRequired(unit):
                     self._ask_required(unit)
         except UnitProblem as problem:
@@ -387,8 +387,11 @@ class Loop:
 
 
 def remembered(stored: Stored, boot: str) -> Memory:
-    """Return the memory that was stored, of whatever boot that was."""
-    return Memory(boot=stored.meta.get("boot", boot), units=stored.units)
+    """Return the memory that was stored, of whatever boot that was; its roster is what it knows units of."""
+    units = stored.units
+    return Memory(
+        boot=stored.meta.get("boot", boot), units=units, roster=Roster({u: Member(u) for u in units})
+    )
 
 
 def changes(

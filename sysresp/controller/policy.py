@@ -66,7 +66,7 @@ def decide(memory: Memory, event: Event, now: float) -> Decision:
         case NewRoster():
             _new_roster(draft, event)
         case Required():
-            healing.required(draft, event.unit, event.units)
+            healing.required(draft, event.unit, event.units, event.bound)
         case Health():
             _health(draft, event)
         case Refused():
@@ -97,9 +97,12 @@ def _job_removed(draft: Draft, job: JobRemoved) -> None:
         case _ if known.our_job:
             known = known._replace(our_job="" if known.our_job == "Start" else known.our_job)
             draft.act(Look(job.unit))
-        case "done" if known.wait in (Wait.COOLDOWN, Wait.BLOCKED, Wait.SLOT):
+        case "done" if job.job_id > known.starting and known.wait in limits.OURS:
             # A stop of what is down; if it was a start after all, the look clears that.
-            known = known._replace(is_stopped=True, wait=Wait.NOTHING, wake_at=0.0, fate=Fate.STOPPED, on=())
+            stopping = max(draft.now, known.ended + 1e-6)  # later than the run: no end of it
+            known = known._replace(
+                is_stopped=True, stopping=stopping, wait=Wait.NOTHING, wake_at=0.0, fate=Fate.STOPPED, on=()
+            )
             draft.refate(job.unit, known)
             draft.act(
                 Note("stopped", job.unit, "stopped while it waited", key=str(job.job_id)), Look(job.unit)

@@ -9,7 +9,8 @@ there are never two at once. So a service that hangs is found out within interva
 long as the timeout is not longer than the interval. The first try comes at a fraction of the interval (of
 10 s at most) that the unit's name decides, so that services started together are not probed together. Tries
 of different services wait for nothing of each other, but for programs: of those `MOST_CHILDREN` run at once,
-and the next in the queue begins when one is reaped.
+and the next in the queue begins when one is reaped. Whatever is due is done at the next whole `TICK_SEC` of
+the clock, since a wake-up costs more than a try: at 500 tries a second this halves the CPU time.
 
 The rule: no await, no task, no thread for a probe, no timer but one for each service, and none at all while
 nothing is probed. A try that could not be made (`dial` says when) is in `ProbeState.why`, and counts as
@@ -24,6 +25,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 from sysresp.controller.dial import Dial, Names, Place, Try
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 
 MOST_CHILDREN = 32
 SPREAD_SEC = 10.0
+TICK_SEC = 1 / 32
+LAG_SEC = 0.5
+LAGGED = "the controller itself was too busy to hear an answer"
 STUCK = "it still runs, though it was killed"
 
 
@@ -94,20 +99,25 @@ def first_after(unit: str, probe: Probe) -> float:
     return share * min(probe.interval_sec, SPREAD_SEC)
 
 
+def _tick(when: float) -> float:
+    return ceil(when / TICK_SEC) * TICK_SEC
+
+
 class _Watch:
     """One unit in one run, from `watch` to `forget`."""
 
     __slots__ = (
+        "attempt",
         "begun",
         "child",
         "due",
+        "interval",
         "is_queued",
         "place",
         "probe",
         "state",
         "timer",
         "trouble",
-        "try_",
         "unit",
     )
 
@@ -115,10 +125,11 @@ class _Watch:
         self.unit = unit
         self.probe = probe
         self.state = state
+        self.interval = max(probe.interval_sec, TICK_SEC)
         self.due = 0.0  # when the next try begins, or the last one was to
         self.begun = 0.0  # when the last try did
         self.timer: asyncio.TimerHandle | None = None  # to the next begin, or to the end of the timeout
-        self.try_: Try | None = None  # that runs
+        self.attempt: Try | None = None  # that runs
         self.child: Child | None = None  # that is not reaped
         self.is_queued = False  # for a child
         self.place: Place | None = None
@@ -152,14 +163,14 @@ class Probes:
         """Probe this run of the unit from now on; nothing changes if that is so already."""
         old = self._watches.get(unit)
         if old is not None:
-            state = old.state
-            if (state.invocation, state.started, old.probe) == (invocation, started, probe):
+            if (old.state.invocation, old.probe) == (invocation, probe):
+                old.state = old.state._replace(started=started)
                 return
             self.forget(unit)
         watch = _Watch(unit, probe, ProbeState(invocation, started))
         self._watches[unit] = watch
         watch.due = self._loop.time() + first_after(unit, probe)
-        watch.timer = self._loop.call_at(watch.due, self._due, watch)
+        watch.timer = self._loop.call_at(_tick(watch.due), self._due, watch)
 
     def forget(self, unit: str) -> None:
         """Probe the unit no more, and say nothing more of it; no error if it is not probed."""
@@ -169,9 +180,10 @@ class Probes:
         if watch.timer is not None:
             watch.timer.cancel()
         if watch.is_queued:
+            watch.is_queued = False
             self._queue.remove(watch)
-        if watch.try_ is not None:
-            watch.try_.abandon()
+        if watch.attempt is not None:
+            watch.attempt.abandon()
 
     def latest(self) -> Mapping[str, ProbeState]:
         """Return what is known of each unit that is probed."""
@@ -188,18 +200,20 @@ class Probes:
     def _due(self, watch: _Watch) -> None:
         watch.timer = None
         watch.begun = now = self._loop.time()
-        missed = (now - watch.due) // watch.probe.interval_sec
+        missed = (now - watch.due) // watch.interval
         if missed > 0:  # the loop, or the machine, stood still: go on at the same fractions of the interval
-            watch.due += missed * watch.probe.interval_sec
+            watch.due += missed * watch.interval
         if watch.trouble:
             self._ended(watch, None, watch.trouble)
-        elif watch.child is not None:
-            self._ended(watch, False, STUCK)
-        elif watch.place is None and len(self._children) >= MOST_CHILDREN:
+        elif watch.place is not None:
+            self._begin(watch)
+        else:
             watch.is_queued = True
             self._queue.append(watch)
-        else:
-            self._begin(watch)
+            if watch.child is not None:  # it was killed a moment ago, or is in an uninterruptible sleep
+                late = _tick(now + watch.probe.timeout_sec)
+                watch.timer = self._loop.call_at(late, self._stuck, watch)
+            self._next()
 
     def _begin(self, watch: _Watch) -> None:
         done = partial(self._ended, watch)
@@ -209,37 +223,54 @@ class Probes:
             seen = environment(watch.unit, watch.state.invocation, self._own)
             attempt = watch.child = Child(self._loop, watch.probe.argv, seen, done, self._gone)
             self._children[watch.child] = watch
-        watch.try_ = attempt
+        watch.attempt = attempt
         attempt.begin()
-        if watch.try_ is attempt:
-            watch.timer = self._loop.call_at(watch.begun + watch.probe.timeout_sec, self._late, watch)
+        if watch.attempt is attempt:
+            late = _tick(watch.begun + watch.probe.timeout_sec)
+            watch.timer = self._loop.call_at(late, self._late, watch)
 
     def _late(self, watch: _Watch) -> None:
-        assert watch.try_ is not None
-        self._ended(watch, *watch.try_.late(f"{watch.probe.timeout_sec:g}s"))
+        assert watch.attempt is not None
+        result = watch.attempt.late(f"{watch.probe.timeout_sec:g}s")
+        assert watch.timer is not None
+        if self._loop.time() - watch.timer.when() > LAG_SEC:  # an answer may be there, and not heard yet
+            result = None, LAGGED
+        self._ended(watch, *result)
+
+    def _stuck(self, watch: _Watch) -> None:
+        watch.is_queued = False
+        self._queue.remove(watch)
+        self._ended(watch, False, STUCK)
 
     def _gone(self, child: Child) -> None:
         """Let the next program begin, as one is reaped."""
         watch = self._children.pop(child)
         watch.child = None
+        if watch.is_queued and watch.timer is not None:  # it is not stuck
+            watch.timer.cancel()
+            watch.timer = None
         if self._queue:
             self._loop.call_soon(self._next)
 
     def _next(self) -> None:
-        if self._queue and len(self._children) < MOST_CHILDREN:
-            watch = self._queue.popleft()
-            watch.is_queued = False
-            watch.begun = self._loop.time()
-            self._begin(watch)
+        """Begin with those in the queue, as many as may run, that wait for no child of their own."""
+        for watch in list(self._queue):
+            if len(self._children) >= MOST_CHILDREN:
+                return
+            if watch.is_queued and watch.child is None:
+                watch.is_queued = False
+                self._queue.remove(watch)
+                watch.begun = self._loop.time()
+                self._begin(watch)
 
     def _ended(self, watch: _Watch, is_ok: bool | None, why: str) -> None:
         """Take the result of a try, and set the timer to the next."""
         now = self._loop.time()
-        watch.try_ = None
+        watch.attempt = None
         if watch.timer is not None:
             watch.timer.cancel()
-        watch.due = max(watch.due + watch.probe.interval_sec, now)
-        watch.timer = self._loop.call_at(watch.due, self._due, watch)
+        watch.due = max(watch.due + watch.interval, now)
+        watch.timer = self._loop.call_at(_tick(watch.due), self._due, watch)
         state, turned = tally(watch.state, watch.probe, is_ok, why, now)
         watch.state = state._replace(latency_sec=now - watch.begun)
         if turned:

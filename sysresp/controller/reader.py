@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from sysresp.controller import tables
 from sysresp.controller.events import Exit, UnitMemory
-from sysresp.controller.ledger import LedgerNewer, LedgerTrouble
-from sysresp.controller.tables import Stored, Told
+from sysresp.controller.tables import LedgerNewer, LedgerTrouble, Stored, Told
 
 _BUSY_SEC = 2.0
 
@@ -105,6 +105,25 @@ class Reader:
             return tables.to_memory(rows[0][0]) if rows else None
         return None
 
+    def remarkable(self) -> dict[str, UnitMemory]:
+        """Return the memory of the units that wait, were stopped by somebody, or have a verdict of a probe.
+
+        Of a thousand units that simply run, nothing is decoded: `status` asks this.
+        """
+        found = {}
+        marks = " OR ".join(
+            f"""fields LIKE '%"{name}":%'""" for name in ("wait", "is_stopped", "is_healthy")
+        )
+        for unit, fields in self._rows(f"SELECT unit, fields FROM memory WHERE {marks}"):
+            with suppress(ValueError, TypeError):
+                found[str(unit)] = tables.to_memory(fields)
+        return found
+
+    def last(self, unit: str) -> Exit | None:
+        """Return the newest exit of the unit."""
+        found = self.exits((unit,), limit=1)
+        return found[0] if found else None
+
     def stored(self) -> Stored:
         """Return everything that the controller remembers."""
         with _as_owner(self._directory), _translated(self._path):
@@ -165,7 +184,14 @@ class Reader:
         return self._db
 
     def _connect(self) -> sqlite3.Connection:
-        """Open the file, with its log if there is one and that is possible, else as it is."""
+        """Open the file, with its log if there is one and that is possible, else as it is.
+
+        Its owner may have put something else there: SQLite would follow a link, and wait at a pipe for ever.
+        """
+        for part in ("", "-wal", "-shm", "-journal"):
+            with suppress(FileNotFoundError):
+                if not stat.S_ISREG(os.lstat(self._path + part).st_mode):
+                    raise LedgerTrouble(f"cannot read {self._path}: {self._path}{part} is no plain file")
         ways = ("mode=ro", "mode=ro&immutable=1")
         for how in ways if os.path.lexists(f"{self._path}-wal") else ways[1:]:
             self._is_frozen = how is ways[-1]

@@ -7,15 +7,37 @@ order, then the look at it as it is now, by the same code as any other look (`ru
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 
 from sysresp.controller import healing, limits
-from sysresp.controller.accounting import Gap, Phase, deaths, gap, phase, run_of
+from sysresp.controller.accounting import (
+    SILENCE,
+    Gap,
+    Phase,
+    deaths,
+    ended_at,
+    gap,
+    is_queued,
+    phase,
+    run_of,
+)
 from sysresp.controller.draft import NEW, Draft
-from sysresp.controller.events import Exit, Fate, Member, Note, Resync, Row, UnitMemory, Wait
-from sysresp.controller.runs import again, look
+from sysresp.controller.events import AskRequired, Exit, Fate, Member, Note, Resync, Row, UnitMemory, Wait
+from sysresp.controller.runs import SETTLE_SEC, again, look
 from sysresp.ports import Record, Seen
 from sysresp.units.supervision import restarts_after
+
+SELF_MADE = frozenset({Fate.FINISHED, Fate.GAVE_UP, Fate.UNKNOWN})
+"""Ends that look as if nobody had asked for them."""
+
+
+AFTER_SEC = 0.02
+"""What the journal has from this long after a unit's last change of state, as it was read, is newer than
+that: a signal tells of it, and the count that was read does not have it."""
+
+Deaths = list[tuple[float, str]]
+"""When which unit died, by itself; sorted."""
 
 
 def resync(draft: Draft, event: Resync) -> None:
@@ -27,15 +49,23 @@ def resync(draft: Draft, event: Resync) -> None:
             _rebooted(draft)
         draft.memory = draft.memory._replace(boot=event.boot, tokens=0.0, tokens_at=0.0)
     records: dict[str, list[Record]] = {}
+    now = draft.now
+    read_at = {seen.unit: seen.changed or now for seen in event.seen}
     for record in event.records:
-        records.setdefault(record.unit, []).append(record)
+        is_old = record.boot not in ("", draft.memory.boot)
+        if is_old or record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
+            records.setdefault(record.unit, []).append(record)
+    told = {unit: gap(of_unit) for unit, of_unit in records.items()}
+    died = sorted((at, unit) for unit, its in told.items() for at in its.deaths())
     found = Counter[str]()
     for seen in event.seen:
         member = draft.member(seen.unit)
         if member is None:
             healing.outsider(draft, seen)
         else:
-            _unit(draft, member, seen, gap(records.get(seen.unit, ())), found)
+            its = told.get(seen.unit, SILENCE)
+            _unit(draft, member, seen, its, found)
+            _after(draft, member, seen, its, died)
     blocked = frozenset(
         unit
         for unit in draft.roster.members
@@ -65,39 +95,40 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
     is_known = known is not None
     if known is None:
         known = NEW._replace(n_restarts=seen.n_restarts)
-    elif 0 < seen.changed < known.changed:
-        return  # a look that was answered before the last signal was read
     where = phase(seen, known)
-    count = 0
-    refused = told.refused
-    is_limit = _is_limit(member, known, seen, where)
+    count = is_ours = 0
+    is_ahead = _is_ahead(member, known, seen, where, told)
     if is_known:
         if seen.n_restarts < known.n_restarts and not known.is_reset:
             found["uncounted"] += 1
             count = known.missing
         else:
-            count = deaths(known, seen, where, refused + is_limit)
+            count = deaths(known, seen, where, told.refused + is_ahead)
+            is_ours = _is_ours(member, known, seen, told)
     known, named = _past(draft, member, known, seen, told)
     found["journal"] += named
     ends_now = where is not Phase.UP and (
         seen.invocation not in ("", known.invocation) or not known.is_ended
     )
-    for _ in range(count - named - ends_now):
+    lost = count - named - ends_now
+    for _ in range(lost + is_ours if lost > 0 or not told.runs else 0):
         found["count"] += 1
         known = known._replace(lost=known.lost + 1, failures=known.failures + 1)
         row = Exit(seen.unit, f"lost-{known.lost}", generation=known.generation, source="count")
         draft.act(Row(row))
+    is_first = seen.invocation not in ("", known.invocation)  # the look below uses up one credit then
+    credit = 1 + is_first if is_ahead else 0
     known = known._replace(
-        n_restarts=seen.n_restarts, credit=int(is_limit), missing=0, named=(), since=0.0, is_reset=False
+        n_restarts=seen.n_restarts, credit=credit, missing=0, named=(), since=0.0, is_reset=False
     )
-    if where is not Phase.UP:
-        known = _stop_in_gap(known, seen, told)
     if known.is_ended and known.our_job == "Shorten":
         known = known._replace(our_job="")  # perhaps it was never asked for; if it waits still, once more
     if told.was_skipped and known.our_job == "Start":
         known = known._replace(our_job="")
-    look(draft, member, known, seen)
-    _after(draft, seen, told)
+    look(draft, member, known, seen, 0.0 if where is Phase.UP else told.stopped_at(seen.invocation))
+    known = draft.get(seen.unit) or known
+    if known.wait is Wait.SETTLE and known.is_ended and draft.now >= seen.changed + SETTLE_SEC:
+        look(draft, member, known._replace(tries=1), seen)  # it has settled long ago
 
 
 def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap) -> tuple[UnitMemory, int]:
@@ -132,50 +163,85 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         if run.is_failure and row.fate is not Fate.STOPPED:
             known = limits.note_failure(known, member.supervision, run.ended or draft.now)
             row = row._replace(attempt=known.failures)
-        if is_last_known:
-            known = known._replace(is_ended=True, fate=row.fate, result=row.result, our_job="")
-        known = known._replace(ended=max(known.ended, run.ended))
+        if not is_last_known:
+            known = known._replace(invocation=invocation, previous=known.invocation)
+        known = known._replace(
+            is_ended=True,
+            ended=max(known.ended, run.ended),
+            fate=row.fate,
+            result=row.result,
+            is_stopped=row.fate is Fate.STOPPED,
+            stopping=0.0,
+        )
+        if known.our_job != "Stop" or row.fate is not Fate.RETRY:  # else our stop is still to come
+            known = known._replace(our_job="", wait=Wait.NOTHING, wake_at=0.0, on=())
         draft.act(Row(row))
     return known, new
 
 
-def _is_limit(member: Member, known: UnitMemory, seen: Seen, where: Phase) -> bool:
-    """Say whether the unit is down by the start limit, whose refused restart was counted."""
-    if where is not Phase.FAILED or (
-        known.is_ended
-        and known.invocation == seen.invocation
-        and not known.credit
-        and seen.n_restarts <= known.n_restarts
-    ):
+def _is_ours(member: Member, known: UnitMemory, seen: Seen, told: Gap) -> bool:
+    """Say whether the controller, before the gap, began the first run in it: RestartUnit is not counted.
+
+    It may have been cut before it did what is in memory. Then systemd ended the wait, and not before its
+    time; or a person did, which nobody can tell apart: so this is believed only where the journal has holes.
+    """
+    if known.our_job == "Start":
+        return seen.invocation not in ("", known.invocation)
+    if known.our_job != "Shorten" or seen.invocation in ("", known.invocation):
         return False
-    if seen.result == "start-limit-hit":
+    if seen.n_restarts <= known.n_restarts:
         return True
+    first = next((r for i, r in told.runs.items() if i not in (known.invocation, known.previous)), None)
+    began = first[0].monotonic if first else seen.started
+    return began < known.changed + limits.systemd_waits(member.supervision, known) - 0.05
+
+
+def _is_ahead(member: Member, known: UnitMemory, seen: Seen, where: Phase, told: Gap) -> bool:
+    """Say whether the count is one ahead of the runs: by a queued restart, or one that was refused.
+
+    After a gap nobody knows whether a unit that failed hit the start limit; if it can, it is taken for that.
+    """
+    if where is not Phase.FAILED:
+        return where is Phase.WAITING and is_queued(seen)
+    if any(record.kind == "restart" for record in told.runs.get(seen.invocation, ())):
+        return True  # it was to be restarted, and nobody stopped it: that is never left as `failed`
     if known.invocation == seen.invocation:
         return seen.n_restarts + known.credit > known.n_restarts
-    return member.supervision.attempts > 0 and restarts_after(
-        member.supervision, seen.result, seen.exec_code, seen.exec_status
-    )
+    supervision = member.supervision
+    is_to_go_on = restarts_after(supervision, seen.result, seen.exec_code, seen.exec_status)
+    is_limit = seen.result == "start-limit-hit" or (supervision.attempts > 0 and is_to_go_on)
+    return is_limit and seen.n_restarts > 0
 
 
-def _stop_in_gap(known: UnitMemory, seen: Seen, told: Gap) -> UnitMemory:
-    """Return the memory with a stop job in it, if the journal has one that ended the last run."""
-    records = told.runs.get(seen.invocation, ())
-    is_restart = any(record.kind == "restart" for record in records)
-    for record in reversed(records):
-        if record.kind == "stopped" and record.job_type == "stop" and not is_restart:
-            return known._replace(stopping=record.monotonic)
-    return known
-
-
-def _after(draft: Draft, seen: Seen, told: Gap) -> None:
-    """Take up again what was under way."""
-    known = draft.get(seen.unit)
+def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths) -> None:
+    """Take up what the journal tells of the time since the last run, and what was under way."""
+    unit, known = seen.unit, draft.get(seen.unit)
     if known is None:
         return
-    if told.is_blocked and known.is_ended and known.wait is not Wait.BLOCKED:
-        draft.put(seen.unit, healing.block(draft, seen.unit, known, f"resync {draft.now:.3f}"))
+    looks_self_made = known.is_ended and known.wait is Wait.NOTHING and known.fate in SELF_MADE
+    if looks_self_made and told.stopped_at(known.invocation):  # its end was seen, but not who ended it
+        known = known._replace(is_stopped=True, fate=Fate.STOPPED, failures=0, cooldowns=0, recent=())
+        draft.refate(unit, known)
+    goes_on = not known.is_ended or known.wait in (Wait.BACKOFF, Wait.SETTLE)
+    if goes_on and limits.is_exceeded(known, member.supervision) and known.our_job != "Stop":
+        known = limits.exceed(draft, unit, known, member.supervision)
+        draft.refate(unit, known, because=known.why, due=known.wake_at)
+    elif known.is_ended and told.blocked_at > max(known.started, known.stopping):
+        known = healing.block(draft, unit, known, f"{told.blocked_at:.6f}")
+    elif known.is_stopped and known.wait is Wait.NOTHING:
+        known = known._replace(on=_died_before(unit, told, died))
+        draft.act(AskRequired(unit))  # it may have been stopped along with what it requires
     elif known.our_job and not seen.job and known.wait is not Wait.SLOT:
-        draft.put(seen.unit, again(draft, seen.unit, known))
+        known = again(draft, unit, known)
+    draft.put(unit, known)
+
+
+def _died_before(unit: str, told: Gap, deaths: Deaths) -> tuple[str, ...]:
+    """Return the units that died, not by a job, just before the last run of this one was stopped."""
+    end = ended_at(next(reversed(told.runs.values()), []))
+    begin = bisect_left(deaths, (end - healing.TOGETHER_SEC, ""))
+    close = bisect_right(deaths, (end, chr(0x10FFFF)))
+    return tuple(sorted({name for _, name in deaths[begin:close]} - {unit}))
 
 
 def _queue_anew(draft: Draft) -> None:

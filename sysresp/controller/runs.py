@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from sysresp.controller import healing, limits
-from sysresp.controller.accounting import Phase, credit, phase, row_of
+from sysresp.controller.accounting import Phase, credit, is_queued, phase, row_of
 from sysresp.controller.draft import NEW, Draft
 from sysresp.controller.events import (
     AskRequired,
@@ -47,13 +47,29 @@ def saw(draft: Draft, seen: Seen) -> None:
     known = draft.get(seen.unit)
     if known is None:
         known = NEW._replace(n_restarts=seen.n_restarts)
-    elif 0 < seen.changed < known.changed or (seen.invocation and seen.invocation == known.previous):
-        return  # told late
+    elif is_late(seen, known):
+        return
+    elif not known.is_ended and not seen.invocation and known.wait is Wait.NOTHING:
+        # Unloaded since, or told before the run began? It has no time that would tell.
+        draft.put(seen.unit, known._replace(wait=Wait.SETTLE, wake_at=draft.now + SETTLE_SEC, tries=0))
+        return
+    elif not known.is_ended and not seen.invocation and known.wait is Wait.SETTLE and not known.tries:
+        return
     look(draft, member, known, seen)
 
 
-def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen) -> None:
-    """Take in a look at a member that is not older than what is known."""
+def is_late(seen: Seen, known: UnitMemory) -> bool:
+    """Say whether this is older than what is known; a unit that was unloaded has no time and no run."""
+    if seen.invocation and seen.invocation == known.previous:
+        return True
+    return seen.changed < known.changed and bool(seen.changed or seen.invocation)
+
+
+def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: float = 0.0) -> None:
+    """Take in a look at a member that is not older than what is known.
+
+    `stopped`: since when a job stopped the run that it tells of, if that is known from elsewhere.
+    """
     unit = seen.unit
     where = phase(seen, known)
     is_new = seen.invocation not in ("", known.invocation)
@@ -61,14 +77,16 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen) -> None:
     if is_new:
         if not known.is_ended:
             draft.act(Row(_unseen_end(known, seen)))
-        known = credit(known, seen, True, where is Phase.FAILED)
+        known = credit(known, seen, True, where is Phase.FAILED or is_queued(seen))
         if known.missing and len(known.named) < MOST_NAMED:
             known = known._replace(named=(*known.named, before.invocation, seen.invocation))
-        known = _begin(member, known, seen, where)
+        known = _begin(member, known, seen)
     else:
         known = credit(known, seen, False)
     if known.missing > before.missing:
         draft.act(Recount(unit))
+    if stopped and not known.is_ended:
+        known = known._replace(stopping=stopped)
     if where is Phase.UP:
         known = _up(member, known, seen, draft.now)
     elif known.is_ended:
@@ -81,7 +99,7 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen) -> None:
         job=seen.job,
         changed=max(seen.changed, known.changed),
     )
-    if seen.load in ABSENT and known.wait in (Wait.COOLDOWN, Wait.BLOCKED, Wait.SLOT):
+    if seen.load in ABSENT and known.wait in limits.OURS:
         known = known._replace(wait=Wait.NOTHING, wake_at=0.0, fate=Fate.GAVE_UP, why=seen.load, on=())
         draft.refate(unit, known, because=seen.load)
         draft.act(Note("refused", unit, f"cannot start it: {seen.load}"))
@@ -91,7 +109,7 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen) -> None:
         healing.came_up(draft, unit)
 
 
-def _begin(member: Member, known: UnitMemory, seen: Seen, where: Phase) -> UnitMemory:
+def _begin(member: Member, known: UnitMemory, seen: Seen) -> UnitMemory:
     """Return the memory of a run that is seen for the first time."""
     known = known._replace(
         invocation=seen.invocation,
@@ -102,7 +120,7 @@ def _begin(member: Member, known: UnitMemory, seen: Seen, where: Phase) -> UnitM
         fate=Fate.UNKNOWN,
         result="",
         is_healthy=None,
-        starting=seen.job if where is Phase.UP and seen.active != "deactivating" else 0,
+        starting=0 if seen.active == "deactivating" else seen.job,
         stopping=0.0,
         tries=0,
         is_stopped=False,
@@ -120,6 +138,8 @@ def _up(member: Member, known: UnitMemory, seen: Seen, now: float) -> UnitMemory
         known = known._replace(starting=seen.job)
     elif seen.job and seen.active == "deactivating" and seen.job != known.starting and not known.stopping:
         known = known._replace(stopping=seen.changed or now)
+    if known.wait is Wait.SETTLE:
+        known = known._replace(wait=Wait.NOTHING, wake_at=0.0, tries=0)
     if known.wait is Wait.NOTHING and not known.is_ended and not known.our_job:
         known = known._replace(wake_at=limits.reset_due(known, member.supervision, now))
     return known
@@ -157,7 +177,7 @@ def _end(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Pha
     """Write the row of the run that has just ended, and return the memory after it."""
     supervision, unit = member.supervision, seen.unit
     row = row_of(unit, known, seen, draft.wall(seen.changed or draft.now))
-    ended = seen.ended if seen.ended > known.ended else seen.changed or draft.now
+    ended = max(seen.ended, seen.changed) or draft.now
     if 0 < supervision.reset_after_sec <= row.uptime_sec:
         known = limits.count_anew(known)
     stopper = None if where is Phase.WAITING else _stopper(known, seen)
@@ -165,6 +185,8 @@ def _end(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Pha
     expected = restarts_after(supervision, row.result or "success", row.exec_code, row.exec_status)
     because = known.why if known.our_job in ("Kill", "Stop") else ""
     our_stop = known.our_job == "Stop"
+    if known.wait is Wait.SETTLE:
+        known = known._replace(wait=Wait.NOTHING)
     known = known._replace(
         is_ended=True,
         ended=ended,
@@ -172,6 +194,7 @@ def _end(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Pha
         our_job=known.our_job if our_stop and where is Phase.WAITING else "",
         started=row.uptime_sec and seen.started,
         wake_at=known.wake_at if our_stop else 0.0,
+        starting=max(known.starting, seen.job),
     )
     if seen.result == "exec-condition":
         return known  # skipped: it never ran
@@ -226,11 +249,9 @@ def _stopped(draft: Draft, unit: str, known: UnitMemory, seen: Seen, stopper: Fa
     if stopper is Fate.STOPPED_BY_US:
         is_kept = known.wait is Wait.COOLDOWN  # the limit over the ledger asked for the stop
         return known._replace(fate=stopper, our_job="") if is_kept else _rest(known, stopper)
-    is_restart = bool(seen.job)
-    if not is_restart:
+    if not seen.job:
         draft.act(AskRequired(unit))  # it may have been stopped along with what it requires
-    known = _rest(known, stopper)
-    return known._replace(is_stopped=not is_restart, failures=0, cooldowns=0, recent=())
+    return _rest(known, stopper)._replace(is_stopped=True, failures=0, cooldowns=0, recent=())
 
 
 def _rest(known: UnitMemory, fate: Fate) -> UnitMemory:
@@ -268,6 +289,13 @@ def _down(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Ph
                     return _final(draft, member, known, seen, where)
                 case Wait.SETTLE if known.tries > 0 and not seen.job:
                     return _final(draft, member, known, seen, where)
+                case Wait.NOTHING if seen.result == "start-limit-hit" != known.result:
+                    # Somebody asked for a start or restart, and systemd refused it.
+                    known = known._replace(result=seen.result, is_stopped=False)
+                    return _final(draft, member, known, seen, where)
+                case Wait.NOTHING if known.is_stopped and known.job and not seen.job:
+                    draft.act(AskRequired(unit))  # it was a stop: after a restart it would be up
+                    return known
                 case _:
                     return known
         case Phase.EXITED | Phase.UP:

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 
 from sysresp.controller.events import Exit, Fate, Note, UnitMemory, Wait
 
+FILE = "ledger.db"
+"""Its name in the controller's StateDirectory (`reconcile.layout.controller_dirs`)."""
+
 APPLICATION = 0x73797372
 """PRAGMA application_id, "sysr": file(1) and we know the file by it."""
 
@@ -118,6 +121,20 @@ class Stored(NamedTuple):
     cursor: str  # of the journal; "" if there is none yet
 
 
+class LedgerTrouble(Exception):
+    """The ledger cannot be read or written now; nothing of what was to be written is in it."""
+
+    def __init__(self, why: str, *, is_new: bool = False, stored: Stored | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.is_new = is_new  # what was in it is gone: commit all that you remember next, not the changes
+        self.stored = stored or Stored({}, {}, "")  # from `open`: what could be read nevertheless
+
+
+class LedgerNewer(LedgerTrouble):
+    """A newer sysresp made the file, and this one must not touch it."""
+
+
 class Told(NamedTuple):
     """One line of the ledger."""
 
@@ -187,12 +204,12 @@ def to_memory(fields: str) -> UnitMemory:
 
 def _remembered(name: str, value: Any) -> Any:
     usual = getattr(_FRESH, name)
-    if name == "wait":
-        return Wait(value)
+    if name in _WORDS:
+        return _WORDS[name](value)
     if name == "is_healthy" and (value is None or isinstance(value, bool)):
         return value
     if isinstance(usual, tuple) and isinstance(value, list):
-        kind: Any = str if name == "on" else float
+        kind: Any = str if name in _NAMES else float
         return tuple(kind(item) for item in value)
     if isinstance(usual, float) and isinstance(value, (int, float)):
         return float(value)
@@ -209,6 +226,8 @@ def _typed(value: Any, usual: Any) -> Any:
 
 
 _FRESH = UnitMemory()
+_WORDS: Mapping[str, Any] = {"wait": Wait, "fate": Fate}
+_NAMES = frozenset(("on", "named"))  # the tuples of text; the others are of times
 _EXIT: Mapping[str, Any] = Exit(unit="", invocation="")._asdict()
 _FATES = {fate.value: fate for fate in Fate}
 

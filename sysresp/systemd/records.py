@@ -27,6 +27,7 @@ _LIMIT_SEC = 20.0  # 100,000 records take 2 s
 _MARK_SEC = 1.0  # until our own line is there; as a rule it is at once
 _PAUSE_MS = 20
 _CHUNK = 1 << 16
+_LONGEST_USEC = 60_000_000
 _SOCKET = "/run/systemd/journal/socket"
 _MARK = "5e2fbcd9e7f24a3c9d0c4b8f7a1d6e30"  # MESSAGE_ID of our own line
 _DROPPED = "a596d6fe7bfa4994828e72309e95d61e"  # journald's rate limit left out what somebody said
@@ -45,7 +46,7 @@ _RESULTS = {"failed": b"UNIT_RESULT", "started": b"JOB_RESULT", "start-failed": 
 _CODES = {b"exited": 1, b"killed": 2, b"dumped": 3}  # sigchld_code_to_string: those of waitid(2)
 _FIELDS = (
     "MESSAGE_ID,UNIT,USER_UNIT,INVOCATION_ID,USER_INVOCATION_ID,JOB_RESULT,JOB_TYPE,UNIT_RESULT,EXIT_CODE,"
-    "EXIT_STATUS,COMMAND,N_RESTARTS,OBJECT_PID,SYSRESP_MARK"
+    "EXIT_STATUS,COMMAND,N_RESTARTS,OBJECT_PID,SYSRESP_MARK,_SOURCE_REALTIME_TIMESTAMP"
 )
 
 Entry = dict[bytes, bytes]
@@ -132,7 +133,7 @@ class SystemRecords:
             unit,
             entry.get(self._run, b"").decode(errors="replace"),
             _number(entry, b"__REALTIME_TIMESTAMP") / 1e6,
-            _number(entry, b"__MONOTONIC_TIMESTAMP") / 1e6,
+            (_number(entry, b"__MONOTONIC_TIMESTAMP") - _delay(entry)) / 1e6,
             entry.get(b"_BOOT_ID", b"").decode(errors="replace"),
             entry.get(_RESULTS.get(kind, b""), b"").decode(errors="replace"),
             entry.get(b"JOB_TYPE", b"").decode() if kind in ("start-failed", "stopped") else "",
@@ -140,6 +141,13 @@ class SystemRecords:
             _number(entry, b"EXIT_STATUS") if code else 0,
             _number(entry, b"N_RESTARTS") if kind == "restart" else 0,
         )
+
+
+def _delay(entry: Entry) -> int:
+    """Return how long the entry was on its way to journald, in microseconds: in a storm that is seconds."""
+    sent = _number(entry, b"_SOURCE_REALTIME_TIMESTAMP")
+    delay = _number(entry, b"__REALTIME_TIMESTAMP") - sent
+    return delay if sent and 0 <= delay < _LONGEST_USEC else 0  # else the clock was set meanwhile
 
 
 def _number(entry: Entry, name: bytes) -> int:

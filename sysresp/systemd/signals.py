@@ -137,6 +137,8 @@ class SystemSignals:
         self._stream, self._private = Stream(bus), bus.private
         try:
             self._subscribe()
+            self._signals.clear()  # whoever called reads the state after this; then the descriptor tells
+            self._told.clear()
             return self._stream.fileno()
         except Disconnected as error:
             self.close()

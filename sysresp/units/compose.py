@@ -16,7 +16,7 @@ from sysresp.spec import names
 from sysresp.units import hardening, quote
 from sysresp.units.directives import TABLE
 from sysresp.units.sheet import Group, Groups, Report, Setting, check_directive, one_line, span, too_new
-from sysresp.units.supervise import grows_by_itself, restart_sec
+from sysresp.units.supervise import grows_by_itself, least_sec, restart_sec
 
 
 def compose(service: Service, setting: Setting, report: Report) -> Groups:
@@ -26,7 +26,7 @@ def compose(service: Service, setting: Setting, report: Report) -> Groups:
         "about": _about(service, setting, report, instanced),
         "order": _order(service, setting, report, instanced),
         "conditions": _conditions(service, setting, report, instanced),
-        "limit": _limit(service.restart),
+        "limit": _limit(service.restart, report),
         "run": _run(service, setting, report, instanced),
         "who": _who(service, setting, report, instanced),
         "environment": _environment(service, setting, report, instanced),
@@ -104,9 +104,16 @@ def _conditions(service: Service, setting: Setting, report: Report, instanced: b
     return group
 
 
-def _limit(restart: Restart) -> Group:
+def _limit(restart: Restart, report: Report) -> Group:
     if restart.attempts is None:
         return Group([("StartLimitIntervalSec", "0")])
+    if restart.when != "no" and (least := least_sec(restart)) > restart.within_sec:
+        report.warn(
+            "restart.attempts",
+            f"is never reached: the delays of {restart.attempts} restarts add up to {least:.0f}s,"
+            f" and `within` is {span(restart.within_sec)}",
+            "make `within` longer, or `attempts` fewer",
+        )
     return Group(
         [("StartLimitIntervalSec", span(restart.within_sec)), ("StartLimitBurst", str(restart.attempts))]
     )

@@ -14,7 +14,7 @@ from sysresp.model import Controller, Health, Restart, Service
 from sysresp.spec.quantities import span
 from sysresp.spec.values import filled
 from sysresp.units.directives import TABLE
-from sysresp.units.supervision import DEFAULT, Probe, Settings, Supervision
+from sysresp.units.supervision import DEFAULT, Probe, Settings, Supervision, delay
 from sysresp.units.text import parse
 
 _READ_BACK = frozenset(
@@ -47,6 +47,14 @@ def restart_sec(service: Service, unit: str, version: int) -> float:
 def _share(restart: Restart, unit: str) -> float:
     """Return the unit's own share of the jitter, the same at every render."""
     return round(restart.jitter_sec * crc32(unit.encode(errors="surrogateescape")) / 2**32, 3)
+
+
+def least_sec(restart: Restart) -> float:
+    """Return how long the starts up to the last attempt take at least: what its delays add up to."""
+    steps, attempts = restart.steps or DEFAULT.steps, restart.attempts or 0
+    curve = Supervision(delay_sec=restart.delay_sec, max_delay_sec=restart.max_delay_sec or 0.0, steps=steps)
+    grown = sum(delay(curve, n) for n in range(1, min(attempts, steps) + 1))
+    return grown + max(0, attempts - steps) * delay(curve, steps + 1)
 
 
 def supervise(

@@ -20,7 +20,7 @@ class Probe(NamedTuple):
     by: str = "tcp"  # http | tcp | unix | exec
     target: str = ""  # URL, HOST:PORT or path; "" for exec
     argv: tuple[str, ...] = ()  # for exec
-    interval_sec: float = 10.0  # from the end of one probe to the begin of the next
+    interval_sec: float = 10.0  # from the begin of one probe to that of the next, if it has ended by then
     timeout_sec: float = 2.0  # of one probe
     failures: int = 3  # so many in a row make the service unhealthy
     successes: int = 1  # ... healthy again
@@ -75,9 +75,8 @@ def dumps(supervision: Supervision) -> dict[str, Any]:
 
 def loads(fields: dict[str, Any]) -> Supervision:
     """Return the supervision of which `dumps` made this; TypeError or ValueError if it is none."""
-    probe = fields.get("probe")
     known = _known(fields, DEFAULT)
-    if probe is not None:
+    if (probe := fields.get("probe")) is not None:
         known["probe"] = Probe(**_known(probe, Probe()))
     return Supervision(**known)
 

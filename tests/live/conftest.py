@@ -194,3 +194,10 @@ def box(request: pytest.FixtureRequest) -> Iterator[Box]:
     found.project = f"t{next(_numbers)}"
     yield found
     found.clean()
+
+
+@pytest.fixture(params=["host", pytest.param("trixie", marks=pytest.mark.trixie)])
+def arena(request: pytest.FixtureRequest) -> Iterator[Box]:
+    """A systemd booted for this test alone."""
+    with fresh_box(request.param) as box:
+        yield box

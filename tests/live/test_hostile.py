@@ -99,16 +99,21 @@ def test_the_journal_is_vacuumed_while_nobody_listens(scene: Scene) -> None:
 
 
 def test_the_ledger_is_damaged(scene: Scene) -> None:
+    """What was in it is moved aside, and what happens from then on is in a new one."""
     box = scene.box
     scene.expect(scene.crash())
+    box.systemctl("kill", "-s", "KILL", UNIT)
     file = box.path(LEDGER)
-    with file.open("r+b") as out:
-        out.seek(0)
-        out.write(b"\xff" * 3 * 4096)
-    runs = [scene.crash() for _ in range(3)]
-    scene.expect(runs[-1])
+    until(lambda: is_up(box), "the controller is back")
+    box.systemctl("stop", UNIT)
+    file.write_bytes(b"\xff" * file.stat().st_size)
+    while_it_was_away = scene.crash()
+    box.systemctl("start", UNIT)
+    after = scene.crash()
+    scene.expect(after)
     assert list(file.parent.glob("ledger.db.corrupt-*"))
-    assert is_up(box)
+    assert set(scene.rows()) <= {while_it_was_away, after}
+    assert query(box, "SELECT text FROM note WHERE kind = 'ledger'")
 
 
 @pytest.fixture
@@ -139,9 +144,12 @@ def test_the_disk_is_full(small: Scene) -> None:
 
 
 def test_the_disk_is_read_only(small: Scene) -> None:
+    """As after an error of the file system: nothing can be written there when the controller starts."""
     box = small.box
     small.expect(small.crash())
+    box.systemctl("stop", UNIT)
     box.run(["mount", "-o", "remount,ro", STATE], check=True)
+    box.systemctl("start", UNIT)
     runs = [small.crash(), small.crash()]
     small.says("cannot write the ledger")
     assert is_up(box)

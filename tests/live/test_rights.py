@@ -1,4 +1,4 @@
-"""What the controller's own user may do, on real systemd with real polkit: a little, and nothing that is root.
+"""What the controller's own user may do, on real systemd with real polkit: little, and nothing of root's.
 
 `guarded` has the account and the rule that a package installs. Every refusal is asked for over D-Bus as that
 user, and then it is looked whether nothing has happened.
@@ -184,7 +184,7 @@ def test_a_manifest_of_its_own_is_not_looked_at(guarded: Box) -> None:
     for path in (f"{STATE}/evil.json", "/tmp/evil.json", "/var/tmp/evil.json"):
         guarded.run(["tee", path], user=ACCOUNT, input=fake_manifest(unit), check=True)
     assert is_denied(ask(guarded, "RestartUnit", "ss", unit, "replace"))
-    # The same file where only root can put it is what makes the difference; one of a former generation is not.
+    # The same file where only root can put it makes the difference; one of a former generation does not.
     guarded.write("/var/lib/sysresp/generations/evil/1.json", fake_manifest(unit))
     assert is_denied(ask(guarded, "RestartUnit", "ss", unit, "replace"))
     guarded.run(["ln", "-s", f"{STATE}/evil.json", "/var/lib/sysresp/linked.json"], check=True)
@@ -239,3 +239,31 @@ def test_what_a_decision_costs(guarded: Box) -> None:
     cost = median_ms(ACCOUNT) - median_ms(None)
     assert cost < 500, f"{cost:.1f} ms for each decision of polkit"
     print(f"{guarded.version}: {cost:.1f} ms for each decision of polkit")
+
+
+def test_what_it_leaves_in_its_directory_leads_root_nowhere(guarded: Box) -> None:
+    """Links, pipes and rubbish where root's own commands look: nothing is followed, made or waited for."""
+    guarded.write("/root/secret", '{"when": 1, "lines": ["a secret"]}', 0o600)
+    make = "import sqlite3; d = sqlite3.connect('/root/a.db'); d.execute('PRAGMA journal_mode = WAL');"
+    guarded.run(["python3", "-c", f"{make} d.execute('CREATE TABLE note (a)'); d.close()"], check=True)
+    guarded.write("/etc/systemd/system/sysresp.service", FOREIGN)
+    names = ("fallback.json", "ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db-journal")
+    tricks = (
+        *("ln -s /root/secret @", "ln -s /root/a.db @", "ln -s /root/made @", "ln -s /dev/zero @"),
+        *("mkfifo @", "mkdir @", "head -c 3000000 /dev/zero >@", 'printf \'{"when": "1e999"}\' >@'),
+        "printf '%0100000d' 0 | tr 0 '[' >@",
+    )
+    listing = ["ls", "-la", "--time-style=full-iso", "/root", "/etc/systemd/system"]
+    before = guarded.run(listing).stdout
+    for trick in tricks:
+        for name in names:
+            script = f"rm -rf {STATE}/*; {trick.replace('@', f'{STATE}/{name}')}"
+            guarded.run(["sh", "-c", script], user=ACCOUNT, check=True)
+            both = name in names[:2]
+            for words in (["controller", "status", "--json"], ["status"])[: 1 + both]:
+                done = guarded.sysresp(*words, timeout=20)
+                assert done.returncode in {0, 3}, (trick, name, done.stderr)
+                assert "secret" not in done.stdout + done.stderr
+                assert "Traceback" not in done.stderr
+    assert guarded.run(listing).stdout == before
+    guarded.run(["rm", "-rf", "/root/secret", "/root/a.db"], check=True)

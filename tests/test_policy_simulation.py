@@ -1,0 +1,206 @@
+"""Whatever is lost, told twice or late: after a resync the ledger is the truth, and memory as it would be.
+
+Stories in virtual time on tests/toy_systemd.py, in the dialects of systemd up to 253 and from 254. Two
+kinds: an observer (the controller acts on nothing, so that one that misses nothing can stand beside it and
+be compared), and an actor, killed at any decision, that must keep every limit. The story and the noise on
+the wire are drawn as bytes, which makes an example cheap enough to draw twenty thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import cycle
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from sysresp.controller.events import Start, UnitMemory, Wait
+from sysresp.ports import Signal
+from sysresp.units.supervision import Settings, Supervision
+from tests.toy_controller import ToyController, advance
+from tests.toy_systemd import ToySystemd, Unit
+
+EXAMPLES = int(__import__("os").environ.get("EX", "10000"))
+RATE = 2.0
+
+POLICIES = (
+    Supervision(delay_sec=0.2),
+    Supervision(when="always", delay_sec=0.2, attempts=3, within_sec=30, cooldown_sec=5, cooldowns=2),
+    Supervision(delay_sec=0.1, max_delay_sec=4, steps=4, is_native=False, reset_after_sec=3),
+    Supervision(when="no"),
+    Supervision(delay_sec=0.1, failures=3, per_sec=20, cooldown_sec=6),
+    Supervision(delay_sec=0.1, max_delay_sec=4, steps=4, attempts=4, within_sec=60, reset_after_sec=3),
+)
+NAMES = ("a.service", "b.service", "c.service", "d.service")
+QUIET = cycle([15])
+
+stories = st.binary(min_size=2, max_size=40)
+noises = st.binary(min_size=1, max_size=40)
+
+
+def world(seed: int) -> ToySystemd:
+    """Return a host: a chain a <- b <- c, and d alone; which policies, binds and dialect, by the seed."""
+    units = [Unit(name, POLICIES[(seed // 2 + 5 * at) % len(POLICIES)]) for at, name in enumerate(NAMES)]
+    units[1].requires, units[2].requires = (NAMES[0],), (NAMES[1],)
+    units[2].binds = seed % 3 == 0
+    return ToySystemd(units, is_new=bool(seed % 2))
+
+
+def happen(systemd: ToySystemd, byte: int, *, traceless: bool = False) -> float:
+    """Let one thing happen to one unit, and return how much time passes after it.
+
+    A stop of what is down already leaves no trace but a signal: neither systemd nor its journal knows of it
+    afterwards. So that is left to tests in which no signal is lost.
+    """
+    name, what = NAMES[byte % 4], byte // 4 % 16
+    unit = systemd.units[name]
+    match what:
+        case 3 | 4 if not traceless and not unit.is_up() and not unit.due:
+            pass
+        case 0 | 1 | 2:
+            systemd.start(name)
+        case 3 | 4:
+            systemd.stop(name, status=0 if what == 3 else 7)
+            unit.is_wanted_down = True
+        case 5:
+            systemd.restart(name)
+        case 6:
+            systemd.reset_failed(name)
+        case 7:
+            systemd.crash(name, 1, 0)
+        case 8:
+            systemd.units[name].broken = 1 + byte // 64
+        case 9 | 10:
+            systemd.crash(name, 2, 9)
+        case 11:
+            return 1.0
+        case 12:
+            return 7.0
+        case _:
+            systemd.crash(name, 1, 3)
+    return (0.0, 0.05, 0.15, 0.6)[byte // 64]
+
+
+def truth(systemd: ToySystemd) -> set[tuple[str, str]]:
+    """Return the runs that have ended, each once."""
+    ended = set(systemd.ended)
+    assert len(ended) == len(systemd.ended)
+    return ended
+
+
+def what_counts(known: UnitMemory) -> tuple[object, ...]:
+    """Return the part of memory that must not depend on what was missed.
+
+    What waits to be started is one, since the instant of it may differ.
+    """
+    is_to_start = known.our_job == "Start" or known.wait in (Wait.SLOT, Wait.BLOCKED)
+    return (
+        known.invocation, known.is_ended, known.active, known.sub, known.n_restarts, known.is_stopped,
+        "start" if is_to_start else known.wait, known.missing, known.lost,
+    )  # fmt: skip
+
+
+def observed(story: bytes, noise: bytes) -> None:
+    systemd = world(story[0])
+    for (
+        unit
+    ) in systemd.units.values():  # whose limit over the ledger stops units, which an observer does not
+        unit.supervision = unit.supervision._replace(failures=0)
+    limits = Settings(starts_per_second=RATE)
+    whole = ToyController(systemd, limits, acts=False)
+    holey = ToyController(systemd, limits, acts=False)
+    both: list[tuple[ToyController, Iterator[int]]] = [(whole, QUIET), (holey, cycle(noise))]
+
+    def announce(signal: Signal) -> None:
+        whole.wire_in(signal)
+        holey.wire_in(signal)
+
+    systemd.announce = announce
+    for byte in story[1:]:
+        pause = happen(systemd, byte)
+        advance(systemd, both, pause)
+    for controller, _ in both:
+        controller.resync("end")
+    advance(systemd, both, 1.0)
+    for controller, _ in both:
+        controller.resync("end")
+    advance(systemd, [(controller, QUIET) for controller, _ in both], 0.4)
+    for controller, _ in both:
+        assert controller.ledger.keys() == truth(systemd)
+    for name in NAMES:
+        one, other = whole.memory.units[name], holey.memory.units[name]
+        assert what_counts(one) == what_counts(other), name
+
+
+def acted(story: bytes, noise: bytes) -> None:
+    systemd = world(story[0])
+    is_quiet = noise[0] % 2 == 0  # then nothing is lost, and nobody is killed
+    ears: Iterator[int] = QUIET if is_quiet else cycle(noise)
+    controller = ToyController(systemd, Settings(starts_per_second=RATE))
+    systemd.announce = controller.wire_in
+    for byte in story[1:]:
+        if byte // 4 % 16 == 15 and not is_quiet:
+            controller.is_killed_after = 1 + byte // 64
+        pause = happen(systemd, byte, traceless=is_quiet)
+        advance(systemd, [(controller, ears)], pause)
+        if controller.is_dead and byte % 2:
+            controller.killed()
+            controller.resync("start")
+    if controller.is_dead:
+        controller.killed()
+    controller.is_killed_after = 0
+    controller.resync("end")
+    advance(systemd, [(controller, QUIET)], 40.0)
+    controller.resync("end")
+    assert controller.ledger.keys() == truth(systemd)
+    keeps_limits(systemd, controller)
+    if is_quiet:
+        assert not controller.wrongs
+
+
+def keeps_limits(systemd: ToySystemd, controller: ToyController) -> None:
+    """Fail if the controller asked for more than the settings and the policies allow, or forgot somebody."""
+    starts = [at for at, action in controller.asked if isinstance(action, Start)]
+    for first, begin in enumerate(starts):
+        for last in range(first, len(starts)):
+            assert last - first + 1 <= RATE * (starts[last] - begin + 1) + 1e-6
+    for name, unit in systemd.units.items():
+        known, sup = controller.memory.units[name], unit.supervision
+        assert len(known.recent) <= max(sup.failures, 0)
+        assert not sup.cooldowns or known.cooldowns <= sup.cooldowns
+        if known.wait is Wait.BLOCKED:
+            assert not all(systemd.units[other].active == "active" for other in unit.requires)
+        assert known.is_ended != unit.is_up()
+        assert known.wait not in (Wait.SETTLE, Wait.SLOT)
+
+
+_ran = {"observed": 0, "acted": 0}
+_many = settings(
+    max_examples=EXAMPLES,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
+
+
+@pytest.mark.slow
+@_many
+@given(stories, noises)
+def test_what_was_missed_makes_no_difference(story: bytes, noise: bytes) -> None:
+    _ran["observed"] += 1
+    observed(story, noise)
+
+
+@pytest.mark.slow
+@_many
+@given(stories, noises)
+def test_no_limit_is_exceeded_and_no_exit_missed(story: bytes, noise: bytes) -> None:
+    _ran["acted"] += 1
+    acted(story, noise)
+
+
+@pytest.mark.slow
+def test_so_many_stories_were_told() -> None:
+    assert _ran["observed"] >= EXAMPLES
+    assert _ran["acted"] >= EXAMPLES
