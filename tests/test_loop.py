@@ -98,7 +98,9 @@ class Scene:
         begin, _, end = limit.partition("|")
         text = TEXT.format(unit=begin, delay=delay, limit=end)
         self.systemd.files.write(f"{DIRECTORY}/{unit}", text.encode())
-        self.roster = Roster({**self.roster.members, unit: Member(unit, "shop", unit, supervision=supervision)})
+        self.roster = Roster(
+            {**self.roster.members, unit: Member(unit, "shop", unit, supervision=supervision)}
+        )
         self.loop.roster_changed()
         self.systemd.start(unit)
         self.live(0.1)
@@ -214,7 +216,9 @@ def test_a_connection_that_is_lost_is_made_again(scene: Scene) -> None:
 
 
 def test_without_a_ledger_it_goes_on_and_forgets_nothing(scene: Scene) -> None:
-    scene.add(WEB, Supervision(cooldown_sec=10, attempts=2), limit="StartLimitBurst=2\nStartLimitIntervalSec=1h")
+    scene.add(
+        WEB, Supervision(cooldown_sec=10, attempts=2), limit="StartLimitBurst=2\nStartLimitIntervalSec=1h"
+    )
     scene.ledger.why = "the disk is full"
     runs = [scene.crash()]
     scene.live(2)
@@ -244,7 +248,9 @@ def test_a_ledger_that_was_begun_anew_gets_all_of_the_memory(scene: Scene) -> No
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
 def test_a_clock_that_is_set_changes_nothing(scene: Scene, jump: float) -> None:
     """Waits are of the monotonic clock; only what is shown is of the other."""
-    scene.add(WEB, Supervision(cooldown_sec=600, attempts=1), limit="StartLimitBurst=1\nStartLimitIntervalSec=2h")
+    scene.add(
+        WEB, Supervision(cooldown_sec=600, attempts=1), limit="StartLimitBurst=1\nStartLimitIntervalSec=2h"
+    )
     runs = [scene.crash()]
     scene.live(5)
     assert scene.active() == "failed"
@@ -260,7 +266,9 @@ def test_a_clock_that_is_set_changes_nothing(scene: Scene, jump: float) -> None:
 
 
 def test_systemd_that_does_not_answer_is_asked_again(scene: Scene) -> None:
-    scene.add(WEB, Supervision(cooldown_sec=5, attempts=1), limit="StartLimitBurst=1\nStartLimitIntervalSec=1h")
+    scene.add(
+        WEB, Supervision(cooldown_sec=5, attempts=1), limit="StartLimitBurst=1\nStartLimitIntervalSec=1h"
+    )
     scene.crash()
     scene.live(1)
     scene.systemd.raises["restart"] = SysrespError("no answer", exit=Status.UNREACHABLE)

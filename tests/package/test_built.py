@@ -1,4 +1,4 @@
-"""What comes out of packaging/build: the same bytes wherever it is built, past the gates, with components."""
+"""What comes out of packaging/build: the same bytes wherever it is built, past the gates."""
 
 from __future__ import annotations
 
