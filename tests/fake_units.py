@@ -100,7 +100,14 @@ def needs(files: FakeFiles, search: Sequence[str], unit: FakeUnit, *keys: str) -
 def seen(unit: FakeUnit, epoch: float) -> Seen:
     """Return what a signal says of it; `epoch` is the time of the monotonic clock's beginning."""
     if not unit.name.endswith(".service"):
-        return Seen(unit.name, unit.active, unit.sub, unit.invocation, job=unit.job[0], changed=unit.changed)
+        return Seen(
+            unit.name,
+            unit.active,
+            unit.sub,
+            unit.invocation,
+            job=unit.job[0],
+            changed=round(unit.changed, 6),
+        )
     return Seen(
         unit.name,
         unit.active,
@@ -111,10 +118,10 @@ def seen(unit: FakeUnit, epoch: float) -> Seen:
         unit.restarts,
         main_pid(unit),
         *exec_end(unit),
-        unit.started,
-        unit.ended,
-        epoch + unit.ended if unit.ended else 0.0,
-        unit.changed,
+        round(unit.started, 6),  # systemd counts microseconds
+        round(unit.ended, 6),
+        round(epoch + unit.ended, 6) if unit.ended else 0.0,
+        round(unit.changed, 6),
     )
 
 
@@ -165,7 +172,7 @@ def properties(
             "Transient": unit.transient,
             "UnitFileState": "transient" if unit.transient else "",
             "StateChangeTimestamp": 0,
-            "StateChangeTimestampMonotonic": int(unit.changed * 1e6),
+            "StateChangeTimestampMonotonic": round(unit.changed * 1e6),
             "ActiveEnterTimestamp": 0,
             "InactiveEnterTimestamp": 0,
         }
@@ -180,8 +187,8 @@ def properties(
             "ExecMainPID": 1000 if unit.invocation else 0,
             "ExecMainCode": exec_end(unit)[0],
             "ExecMainStatus": exec_end(unit)[1],
-            "ExecMainStartTimestampMonotonic": int(unit.started * 1e6),
-            "ExecMainExitTimestampMonotonic": int(unit.ended * 1e6),
+            "ExecMainStartTimestampMonotonic": round(unit.started * 1e6),
+            "ExecMainExitTimestampMonotonic": round(unit.ended * 1e6),
             "StatusText": "",
             "MemoryCurrent": nothing,
             "CPUUsageNSec": nothing,

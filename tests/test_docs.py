@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from sysresp.cli import rows
+from sysresp.cli import remembered, rows
 from sysresp.cli.main import app
 from sysresp.errors import Exit
 from sysresp.reconcile.drift import KINDS
@@ -22,7 +22,8 @@ PACKAGING = TOP / "packaging"
 if not PACKAGING.is_dir():
     pytest.skip("a package build has no packaging/", allow_module_level=True)
 
-MAN = {name: (PACKAGING / "man" / name).read_text() for name in ("sysresp.1", "services.toml.5")}
+PAGES = ("sysresp.1", "services.toml.5", "sysresp-controller.8")
+MAN = {name: (PACKAGING / "man" / name).read_text() for name in PAGES}
 COMPLETE = {"--install-completion", "--show-completion"}
 
 
@@ -34,7 +35,12 @@ def plain(page: str) -> str:
 with warnings.catch_warnings():
     # typer 0.7 knows only `autocompletion`, and warns that Click has renamed it.
     warnings.filterwarnings("ignore", "'autocompletion' is renamed", DeprecationWarning)
-    COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    _TOP = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = {
+    f"{name} {below}".rstrip(): command
+    for name, group in _TOP.items()
+    for below, command in getattr(group, "commands", {"": group}).items()
+}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -58,8 +64,9 @@ def test_the_manual_names_no_option_that_is_not_there() -> None:
 
 def test_every_state_and_exit_status_is_in_the_manual() -> None:
     page = MAN["sysresp.1"]
-    source = Path(rows.__file__).read_text()
+    source = Path(rows.__file__).read_text() + Path(remembered.__file__).read_text()
     states = set(re.findall(r'row\.set\(\s*"([a-z ]+)"', source)) | {"listening", "waiting"}
+    states.add("waiting to start")
     for state in states:
         assert re.search(rf"^\.It Li .*\b{state}\b", page, re.MULTILINE), state
     for status in Exit:
@@ -121,5 +128,5 @@ def test_completions_are_what_typer_asks_for(shell: str, name: str) -> None:
 
 def test_readme_names_every_command() -> None:
     text = (TOP / "README.md").read_text()
-    missing = [name for name in COMMANDS if f"sysresp {name}" not in text and f"`{name}`" not in text]
+    missing = [name for name in _TOP if f"sysresp {name}" not in text and f"`{name}`" not in text]
     assert not missing

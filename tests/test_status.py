@@ -321,6 +321,8 @@ def test_fast_path_imports_little() -> None:
         "import sys; sys.argv = ['sysresp', 'status']\n"
         "import sysresp.__main__, sysresp.cli.status, sysresp.systemd.manager, sysresp.systemd.files\n"
         "from sysresp.reconcile import disk, drift, layout, manifest, names\n"
+        "assert 'sqlite3' not in sys.modules, 'only who has a ledger pays for it'\n"
+        "import sysresp.controller.reader\n"
         "print(*sys.modules)"
     )
     done = subprocess.run(

@@ -67,7 +67,7 @@ class ToyController:
         self.ledger = Ledger()
         self.memory = Memory(roster=self.roster)
         self.cursor = len(systemd.journal)
-        self.wire: list[Signal] = []
+        self.wire: list[Seen | JobRemoved | Gone] = []
         self.asked: list[tuple[float, Action]] = []
         self.notes: list[Note] = []
         self.wrongs: list[str] = []

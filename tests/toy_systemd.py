@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from sysresp.ports import Gone, JobRemoved, Record, Seen, Signal
 from sysresp.units.supervision import Supervision, delay, restarts_after
@@ -84,7 +85,7 @@ class ToySystemd:
         u.active, u.sub, u.changed = active, sub, self.now
         self.tell(u)
 
-    def record(self, u: Unit, kind: str, **fields: object) -> None:
+    def record(self, u: Unit, kind: str, **fields: Any) -> None:
         if self.throttles():
             return
         made = Record(kind, u.name, u.invocation, EPOCH + self.now, self.now, BOOT)

@@ -133,7 +133,14 @@ def _enable_packaged(host: Host, path: str, options: change.Options, scope: Scop
         state = _restart(host, scope)
     done = "enabled and started" if made else "started"
     text = f"{path} is the package's: {done} as it is, PID {state['pid']}"
-    _told(options, {"unit": own.UNIT, "packaged": path, "enabled": True, "pid": state["pid"]}, text)
+    lacks = own_units.account_lacks() if state["account"] == own.ACCOUNT else ""
+    if lacks:
+        text += f"\nit cannot restart anything, because {lacks}: see sysresp-controller(8)"
+    _told(
+        options,
+        {"unit": own.UNIT, "packaged": path, "enabled": True, "pid": state["pid"], "lacks": lacks},
+        text,
+    )
     return Exit.OK
 
 

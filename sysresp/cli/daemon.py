@@ -96,17 +96,31 @@ async def _serve(scope: str, code: str) -> int:
     loop = Loop(ports, stored, version=manager.version())
     if trouble:
         log(3, f"{trouble}; going on without it")
-    loop.facts |= {"version": sysresp.__version__, "pid": str(os.getpid()), "code": code}
-    loop.owed.meta |= loop.facts
+    loop.owed.facts |= {"version": sysresp.__version__, "pid": str(os.getpid()), "code": code}
+    loop.owed.meta |= loop.owed.facts
     vitals = Vitals(clock.monotonic(), random.random(), code, unit.fingerprint())
     daemon = Daemon(loop, changes, own, vitals)
     probes = Probes(asyncio.get_running_loop(), daemon.health_turned)
+    _take_fallback(loop, _state_directory(scope))
     status = await daemon.run(probes, stored.meta.get(REQUEST, ""))
     probes.close()
     if daemon.failure is not None:
         _record(ledger, daemon.failure, [repr(event)[:2000] for event in loop.last])
     ledger.close()
     return status
+
+
+def _take_fallback(loop: Any, state_dir: str) -> None:
+    """Take the record of a time in which no controller could run into the ledger, and away."""
+    from sysresp.controller.events import Note
+    from sysresp.controller.fallback import read_fallback, take_fallback
+
+    found = read_fallback(state_dir)
+    if found is not None:
+        text = "\n".join([found.summary(), *found.lines])
+        loop.owed.notes.append(Note("fallback", text=text, when=found.when, key=str(found.when)))
+        if loop.flush():
+            take_fallback(state_dir)
 
 
 def _record(ledger: Any, failure: BaseException, events: list[str]) -> None:
@@ -215,7 +229,8 @@ def roster(manifests: list[Manifest], own_unit: str) -> Roster:
     settings = Settings()
     for one in manifests:
         for unit in one.units:
-            if unit.main and unit.name.endswith(".service"):
+            is_ours = one.project == "sysresp" and unit.name != own_unit  # the fallback, which is no service
+            if unit.main and unit.name.endswith(".service") and not is_ours:
                 care = loads(dict((one.supervision or {}).get(unit.name, {})))
                 members[unit.name] = Member(
                     unit.name, one.project, unit.service, unit.instance, one.generation, care

@@ -13,7 +13,7 @@ import sys
 import typer
 
 from sysresp import __version__
-from sysresp.cli import boundary, controller_commands, generation_commands, options
+from sysresp.cli import boundary, controller_commands, generation_commands, ledger_commands, options
 from sysresp.model import Mode
 
 app = typer.Typer(
@@ -333,7 +333,7 @@ def version() -> int:
     return 0
 
 
-for _command in generation_commands.COMMANDS:
+for _command in (*generation_commands.COMMANDS, *ledger_commands.COMMANDS):
     app.command()(_command)
 app.add_typer(controller_commands.group)
 

@@ -85,12 +85,14 @@ class Row:
         "cpu",
         "drift",
         "generation",
+        "healthy",
         "last_run",
         "level",
         "listen",
         "memory",
         "mode",
         "next_run",
+        "next_start",
         "observed",
         "pid",
         "project",
@@ -100,6 +102,8 @@ class Row:
         "since",
         "state",
         "tasks",
+        "wait",
+        "waits_for",
         "well",
     )
 
@@ -124,6 +128,11 @@ class Row:
         self.listen: tuple[str, ...] = ()
         self.next_run: float | None = None
         self.last_run: float | None = None
+        # What the controller remembers (`remembered`)
+        self.healthy: bool | None = None  # None: no probe, or no verdict yet
+        self.wait = ""  # what it waits for (controller.events.Wait), "" if it does not
+        self.next_start: float | None = None
+        self.waits_for: tuple[str, ...] = ()  # units
 
     @property
     def name(self) -> str:
@@ -313,6 +322,7 @@ def _merge(group: Sequence[Row]) -> Row:
     total.listen = tuple(dict.fromkeys(address for row in group for address in row.listen))
     total.next_run = min((row.next_run for row in group if row.next_run is not None), default=None)
     total.last_run = max((row.last_run for row in group if row.last_run is not None), default=None)
+    total.next_start = min((row.next_start for row in group if row.next_start is not None), default=None)
     return total
 
 

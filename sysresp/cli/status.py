@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-from sysresp.cli import rows, status_table, table, terminal
+from sysresp.cli import remembered, rows, status_table, table, terminal
 
 TYPE_CHECKING = False  # typing itself costs 5 ms to import
 if TYPE_CHECKING:
@@ -111,16 +111,20 @@ def show(asked: Asked, files: Files, manager: Manager) -> int:
     """Print the status of what these ports see, and return the exit status."""
     from sysresp.reconcile.names import select  # noqa: PLC0415
 
-    boot_time = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    now = remembered.Now(time.time(), time.clock_gettime(time.CLOCK_MONOTONIC))
     owned = manifests(files, asked, os.environ)
     if asked.project and not owned:
         raise _not_applied(asked.project)
     chosen = [
         row
         for manifest, units in select(owned, asked.names)
-        for row in look(manifest, units, manager, boot_time)
+        for row in look(manifest, units, manager, now.epoch(0.0))
     ]
+    known = remembered.memories("user" if asked.user else "system", os.environ)
+    remembered.remember(chosen, known, now)
     others = [line for manifest in owned for line in mark(chosen, manifest, files, os.environ)]
+    if lost := remembered.gave_up("user" if asked.user else "system", os.environ):
+        others.append(f"{lost} (see: sysresp controller status{' --user' if asked.user else ''})")
     out = sys.stdout
     if asked.json:
         import json  # noqa: PLC0415

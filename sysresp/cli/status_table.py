@@ -72,6 +72,9 @@ def _cells(row: rows.Row, now: float, several: bool) -> tuple[str, ...]:
 
 
 def _note(row: rows.Row, now: float) -> str:
+    if row.next_start is not None:
+        ahead = row.next_start - now
+        return f"start in {words.span(ahead)}" if ahead >= 1 else "start is due"
     if row.next_run is not None:
         ahead = row.next_run - now
         return f"in {words.span(ahead)}" if ahead >= 1 else "due"
@@ -117,6 +120,10 @@ def _object(row: rows.Row) -> dict[str, object]:
         "listen": list(row.listen),
         "next_run": stamp(row.next_run),
         "last_run": stamp(row.last_run),
+        "healthy": row.healthy,
+        "wait": row.wait or None,
+        "next_start": stamp(row.next_start),
+        "waits_for": list(row.waits_for),
     }
 
 

@@ -126,6 +126,11 @@ class Gap(NamedTuple):
         ]
         return [at for at in ends if at]
 
+    def was_refused(self, invocation: str) -> bool:
+        """Say whether the run, of a unit that is `failed`, was to be restarted, and nobody stopped that."""
+        is_due = any(record.kind == "restart" for record in self.runs.get(invocation, ()))
+        return is_due and not self.stopped_at(invocation)
+
     def stopped_at(self, invocation: str) -> float:
         """Return when a stop job ended the run, or the wait for the next; 0: none did, by the journal."""
         for record in reversed(self.runs.get(invocation, ())):

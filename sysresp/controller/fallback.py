@@ -63,7 +63,7 @@ def read_fallback(state_dir: str) -> Fallback | None:
     try:
         raw = json.loads(os.read(descriptor, MOST_BYTES))
         return _checked(raw)
-    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         return None
     finally:
         os.close(descriptor)
@@ -80,8 +80,11 @@ def take_fallback(state_dir: str) -> Fallback | None:
 
 
 def _checked(raw: Any) -> Fallback:
+    when = float(raw["when"])
+    if not 0 <= when < 1e11:
+        raise ValueError(f"{when} is no instant")
     return Fallback(
-        when=float(raw["when"]),
+        when=when,
         unit=str(raw.get("unit", ""))[:300],
         result=str(raw.get("result", ""))[:100],
         exec_code=int(raw.get("exec_code", 0)),

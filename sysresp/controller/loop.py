@@ -42,7 +42,7 @@ from sysresp.controller.events import (
     UnitMemory,
     Wake,
 )
-from sysresp.controller.ledger import LedgerTrouble
+from sysresp.controller.owed import Owed, Store
 from sysresp.controller.policy import decide
 from sysresp.controller.tables import Stored
 from sysresp.errors import Exit as Status
@@ -51,25 +51,6 @@ from sysresp.ports import Clock, Lost, Manager, Notify, Records, Signals, UnitPr
 
 UP = frozenset({"active", "reloading", "refreshing"})
 _REQUIREMENTS = ("Requires", "Requisite", "BindsTo")
-_MOST_OWED = 20_000  # rows that wait for a ledger that cannot be written
-_CURSOR_ROWS = 2_000  # after so many rows the journal's cursor is moved on, to bound the next resync
-
-
-class Store(Protocol):
-    """What the loop needs of `ledger.Ledger`."""
-
-    def commit(  # noqa: PLR0917
-        self,
-        rows: Sequence[Exit],
-        notes: Sequence[Note],
-        units: Mapping[str, UnitMemory | None],
-        meta: Mapping[str, str] = ...,
-        cursor: str | None = ...,
-        when: float = ...,
-        late: Sequence[Exit] = ...,
-    ) -> None: ...
-
-    def prune(self, keep_sec: float, keep_bytes: int, when: float) -> bool: ...
 
 
 class Prober(Protocol):
@@ -94,30 +75,6 @@ class Ports(NamedTuple):
     log: Callable[[int, str], None]  # level as in syslog(3), text
 
 
-class Owed:
-    """What belongs into the ledger and is not there yet."""
-
-    def __init__(self) -> None:
-        self.rows: list[Exit] = []
-        self.late: list[Exit] = []
-        self.notes: list[Note] = []
-        self.units: dict[str, UnitMemory | None] = {}
-        self.meta: dict[str, str] = {}
-        self.cursor: str | None = None
-
-    def __bool__(self) -> bool:
-        return bool(
-            self.rows or self.late or self.notes or self.units or self.meta or self.cursor is not None
-        )
-
-    def trim(self) -> int:
-        """Let the oldest rows go if there are too many; return how many went."""
-        more = max(0, len(self.rows) - _MOST_OWED)
-        del self.rows[:more]
-        del self.notes[: max(0, len(self.notes) - _MOST_OWED)]
-        return more
-
-
 class Loop:
     """The controller at work, in one thread; `step` is the whole of it, the rest brings it events."""
 
@@ -126,16 +83,14 @@ class Loop:
         self.version = version
         self.memory = remembered(stored, ports.boot)
         self.cursor = stored.cursor
-        self.owed = Owed()
-        self.facts = {"boot": ports.boot}  # about this process, for `sysresp controller status`
-        self.owed.meta |= self.facts
-        self.trouble = ""  # why the ledger cannot be written, "" while it can
+        self.owed = Owed(ports.ledger, {"boot": ports.boot}, ports.log)
         self.last: deque[Event] = deque(maxlen=50)  # for the record of a bug
         self.probes: Prober | None = None
         self.is_connected = False
         self._queue: list[Event] = []
         self._away_since = 0.0  # since when nobody has listened; 0: somebody does
         self._rows_since_cursor = 0
+        self.cursor_rows = 2_000  # after so many the journal's cursor is moved on: it bounds the next resync
         self._watched: frozenset[str] = frozenset()
 
     # What comes in
@@ -189,7 +144,8 @@ class Loop:
 
     def summary(self) -> str:
         """Return one line about what it does, for `systemctl status`."""
-        return f"{len(self.memory.roster.members)} units are looked after"
+        trouble = f"; {self.owed.trouble}" if self.owed.trouble else ""
+        return f"{len(self.memory.roster.members)} units are looked after{trouble}"
 
     def _wall_offset(self) -> float:
         return self.ports.clock.now() - self.ports.clock.monotonic()
@@ -264,32 +220,11 @@ class Loop:
 
     def flush(self) -> bool:
         """Write what is owed; return whether nothing is owed any more."""
-        owed = self.owed
-        if not owed:
-            return True
-        try:
-            now = self.ports.clock.now()
-            self.ports.ledger.commit(
-                owed.rows, owed.notes, owed.units, owed.meta, owed.cursor, now, owed.late
-            )
-        except LedgerTrouble as trouble:
-            if trouble.is_new:  # what was in it is gone, but we know all that it is for
-                owed.units |= self.memory.units
-                owed.meta |= self.facts
-                owed.cursor = self.cursor
-            lost = owed.trim()
-            if str(trouble) != self.trouble or lost:
-                gone = f"; {lost} exits could not be kept" if lost else ""
-                self.ports.log(3, f"{trouble}; going on without it{gone}")
-            self.trouble = str(trouble)
-            self.ports.notify.status(f"{trouble}; going on without it")
-            return False
-        if self.trouble:
-            self.ports.log(5, "the ledger can be written again; nothing was lost meanwhile")
+        before = self.owed.trouble
+        is_paid = self.owed.pay(self.memory, self.cursor, self.ports.clock.now())
+        if self.owed.trouble != before:
             self.ports.notify.status(self.summary())
-            self.trouble = ""
-        self.owed = Owed()
-        return True
+        return is_paid
 
     def move_cursor(self) -> None:
         """Move the journal's cursor on, if much has happened: the next resync reads from there.
@@ -297,22 +232,13 @@ class Loop:
         Everything up to the cursor must be in the ledger first. A call to systemd brings that about: what it
         announced before its answer has arrived before the answer.
         """
-        if self._rows_since_cursor < _CURSOR_ROWS or not self.is_connected:
+        if self._rows_since_cursor < self.cursor_rows or not self.is_connected:
             return
         _, cursor, is_whole = self.ports.records.since("", ())
         self.ports.manager.version()
         if is_whole and self.signals_came():
             self._rows_since_cursor = 0
             self._run(cursor)
-
-    def prune(self) -> bool:
-        """Let go some of what the ledger is too old or too large for; return whether there is more."""
-        settings = self.memory.roster.settings
-        try:
-            return self.ports.ledger.prune(settings.keep_sec, settings.keep_bytes, self.ports.clock.now())
-        except LedgerTrouble as trouble:
-            self.ports.log(4, f"cannot shorten the ledger: {trouble}")
-            return False
 
     def _with_peak(self, row: Exit) -> Exit:
         if self.version < 256 or row.memory_peak or row.source != "live":

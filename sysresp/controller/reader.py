@@ -81,12 +81,21 @@ class Reader:
         ]
 
     def events(
-        self, units: Sequence[str] = (), *, since: float = 0.0, after: Place = BEGIN, limit: int = 0
+        self,
+        units: Sequence[str] = (),
+        *,
+        kinds: Sequence[str] = (),
+        since: float = 0.0,
+        after: Place = BEGIN,
+        limit: int = 0,
     ) -> tuple[list[Told], Place]:
-        """Return the newest exits and notes after that place, oldest first, and the place to go on from."""
+        """Return the newest exits and notes after that place, oldest first, and the place to go on from.
+
+        `kinds` are the kinds of notes that are meant, () is all.
+        """
         found = [
             *self._told("exit", units, since=since, after=after.exits, limit=limit),
-            *self._told("note", units, since=since, after=after.notes, limit=limit),
+            *self._told("note", units, kinds, since=since, after=after.notes, limit=limit),
         ]
         exits = max((one.id for one in found if isinstance(one.what, Exit)), default=after.exits)
         notes = max((one.id for one in found if not isinstance(one.what, Exit)), default=after.notes)
@@ -151,6 +160,7 @@ class Reader:
         self,
         table: str,
         units: Sequence[str],
+        kinds: Sequence[str] = (),
         *,
         since: float = 0.0,
         until: float = 0.0,
@@ -158,8 +168,9 @@ class Reader:
         limit: int = 0,
     ) -> list[Told]:
         conditions: list[tuple[str, list[Any]]] = []
-        if units:
-            conditions.append((f"unit IN (?{', ?' * (len(units) - 1)})", list(units)))
+        for column, wanted in (("unit", units), ("kind", kinds)):
+            if wanted:
+                conditions.append((f"{column} IN (?{', ?' * (len(wanted) - 1)})", list(wanted)))
         if since:
             conditions.append(("at >= ?", [since]))
         if until:

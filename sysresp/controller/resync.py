@@ -24,7 +24,7 @@ from sysresp.controller.accounting import (
 )
 from sysresp.controller.draft import NEW, Draft
 from sysresp.controller.events import AskRequired, Exit, Fate, Member, Note, Resync, Row, UnitMemory, Wait
-from sysresp.controller.runs import SETTLE_SEC, again, look
+from sysresp.controller.runs import SETTLE_SEC, START_LIMIT, again, look
 from sysresp.ports import Record, Seen
 from sysresp.units.supervision import restarts_after
 
@@ -203,7 +203,7 @@ def _is_ahead(member: Member, known: UnitMemory, seen: Seen, where: Phase, told:
     """
     if where is not Phase.FAILED:
         return where is Phase.WAITING and is_queued(seen)
-    if any(record.kind == "restart" for record in told.runs.get(seen.invocation, ())):
+    if told.was_refused(seen.invocation):
         return True  # it was to be restarted, and nobody stopped it: that is never left as `failed`
     if known.invocation == seen.invocation:
         return seen.n_restarts + known.credit > known.n_restarts
@@ -222,11 +222,17 @@ def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths) ->
     if looks_self_made and told.stopped_at(known.invocation):  # its end was seen, but not who ended it
         known = known._replace(is_stopped=True, fate=Fate.STOPPED, failures=0, cooldowns=0, recent=())
         draft.refate(unit, known)
+    looks_stopped = known.is_stopped and seen.active == "failed" and known.stopping <= known.ended
+    if looks_stopped and told.was_refused(known.invocation):  # the count of that was missed
+        known = limits.gave_up(
+            draft, unit, known._replace(is_stopped=False), member.supervision, START_LIMIT
+        )
+        draft.refate(unit, known, because=known.why, due=known.wake_at)
     goes_on = not known.is_ended or known.wait in (Wait.BACKOFF, Wait.SETTLE)
     if goes_on and limits.is_exceeded(known, member.supervision) and known.our_job != "Stop":
         known = limits.exceed(draft, unit, known, member.supervision)
         draft.refate(unit, known, because=known.why, due=known.wake_at)
-    elif known.is_ended and told.blocked_at > max(known.started, known.stopping):
+    elif known.is_ended and told.blocked_at > max(known.started, known.stopping, known.changed - 0.001):
         known = healing.block(draft, unit, known, f"{told.blocked_at:.6f}")
     elif known.is_stopped and known.wait is Wait.NOTHING:
         known = known._replace(on=_died_before(unit, told, died))

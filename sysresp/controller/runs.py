@@ -47,7 +47,7 @@ def saw(draft: Draft, seen: Seen) -> None:
     known = draft.get(seen.unit)
     if known is None:
         known = NEW._replace(n_restarts=seen.n_restarts)
-    elif is_late(seen, known):
+    elif is_late(seen, known) or _is_told(seen, known):
         return
     elif not known.is_ended and not seen.invocation and known.wait is Wait.NOTHING:
         # Unloaded since, or told before the run began? It has no time that would tell.
@@ -63,6 +63,22 @@ def is_late(seen: Seen, known: UnitMemory) -> bool:
     if seen.invocation and seen.invocation == known.previous:
         return True
     return seen.changed < known.changed and bool(seen.changed or seen.invocation)
+
+
+def _is_told(seen: Seen, known: UnitMemory) -> bool:
+    """Say whether all of this is known: PID 1 tells each state up to three times."""
+    if known.our_job or known.wait is Wait.SETTLE or seen.load in ABSENT:
+        return False  # a second look may tell more than the first
+    return (
+        seen.changed == known.changed
+        and seen.invocation == known.invocation
+        and seen.sub == known.sub
+        and seen.active == known.active
+        and seen.job == known.job
+        and seen.n_restarts == known.n_restarts
+        and (known.is_ended or seen.started == known.started)
+        and seen.result != "start-limit-hit"
+    )
 
 
 def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: float = 0.0) -> None:
@@ -291,7 +307,7 @@ def _down(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Ph
                     return _final(draft, member, known, seen, where)
                 case Wait.NOTHING if seen.result == "start-limit-hit" != known.result:
                     # Somebody asked for a start or restart, and systemd refused it.
-                    known = known._replace(result=seen.result, is_stopped=False)
+                    known = known._replace(is_stopped=False)
                     return _final(draft, member, known, seen, where)
                 case Wait.NOTHING if known.is_stopped and known.job and not seen.job:
                     draft.act(AskRequired(unit))  # it was a stop: after a restart it would be up
@@ -312,7 +328,7 @@ def _final(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: P
     """
     is_limit = known.credit > 0 or seen.result == "start-limit-hit"
     if where is Phase.FAILED and is_limit:
-        known = known._replace(credit=0)
+        known = known._replace(credit=0, result=seen.result)
         known = limits.gave_up(draft, seen.unit, known, member.supervision, START_LIMIT)
         draft.refate(seen.unit, known, because=known.why, due=known.wake_at)
         return known

@@ -175,7 +175,7 @@ class Daemon:
         if due and self.loop.is_connected:
             left = max(0.0, due - self.loop.ports.clock.monotonic())
             self._timer = self._io.call_later(left, self._guarded, self.loop.woken)
-        if self.loop.trouble and self._retry is None:
+        if self.loop.owed.trouble and self._retry is None:
             self._retry = self._io.call_later(_LEDGER_SEC, self._guarded, self._write_again)
 
     def _write_again(self) -> None:
@@ -196,7 +196,9 @@ class Daemon:
         if self.loop.is_connected:
             self.loop.move_cursor()
         if now - self._pruned >= _PRUNE_SEC:
-            self._pruned = 0.0 if self.loop.prune() else now
+            keep = self.loop.memory.roster.settings
+            more = self.loop.owed.prune(keep.keep_sec, keep.keep_bytes, self.loop.ports.clock.now())
+            self._pruned = 0.0 if more else now
 
     def _arm_age(self) -> None:
         if self._age is not None:
@@ -239,6 +241,8 @@ class Daemon:
         self._has_asked = True
         self.loop.ports.log(5, f"{why}: restarting through systemd")
         try:
+            # Else a few in a row would be too many for its start limit, which is there for failures.
+            self.loop.ports.manager.reset_failed(SELF)
             self.loop.ports.manager.restart(SELF)
         except (UnitProblem, SysrespError) as error:
             self.loop.ports.log(3, f"cannot restart itself, going on: {error}")

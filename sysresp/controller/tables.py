@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
+from enum import StrEnum
 from math import isnan
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
-from sysresp.controller.events import Exit, Fate, Note, UnitMemory, Wait
+from sysresp.controller.events import Exit, Fate, Note, UnitMemory
 
 FILE = "ledger.db"
 """Its name in the controller's StateDirectory (`reconcile.layout.controller_dirs`)."""
@@ -72,6 +73,7 @@ STEPS = (
 CURSOR = ":cursor"
 """The name in `meta` under which the journal's cursor stands; no name of the loop's begins with a colon."""
 
+_LATEST = 1e11  # the year 5138
 _FIELDS = Exit._fields
 _QUOTED = ", ".join(f'"{name}"' for name in _FIELDS)
 _IS_NEWS = f"excluded.fate != '{Fate.UNKNOWN.value}'"
@@ -182,13 +184,13 @@ def to_exit(row: tuple[Any, ...]) -> Told:
     number, at, *values = row
     fields = dict(zip(_FIELDS, values, strict=True))
     fields["fate"] = _FATES.get(fields["fate"], Fate.UNKNOWN)
-    return Told(int(number), float(at), Exit(**{n: _typed(v, _EXIT[n]) for n, v in fields.items()}))
+    return Told(int(number), _seconds(at), Exit(**{n: _typed(v, _EXIT[n]) for n, v in fields.items()}))
 
 
 def to_note(row: tuple[Any, ...]) -> Told:
     """Return what a row of `NOTES` says."""
     number, at, kind, unit, words, key = row
-    return Told(int(number), float(at), Note(str(kind), str(unit), str(words), float(at), str(key)))
+    return Told(int(number), _seconds(at), Note(str(kind), str(unit), str(words), _seconds(at), str(key)))
 
 
 def to_memory(fields: str) -> UnitMemory:
@@ -203,31 +205,33 @@ def to_memory(fields: str) -> UnitMemory:
 
 
 def _remembered(name: str, value: Any) -> Any:
-    usual = getattr(_FRESH, name)
-    if name in _WORDS:
-        return _WORDS[name](value)
-    if name == "is_healthy" and (value is None or isinstance(value, bool)):
-        return value
-    if isinstance(usual, tuple) and isinstance(value, list):
-        kind: Any = str if name in _NAMES else float
-        return tuple(kind(item) for item in value)
-    if isinstance(usual, float) and isinstance(value, (int, float)):
-        return float(value)
-    if type(value) is not type(usual):
+    """Return the value of a field of the memory, by the type that the field is declared with."""
+    kind = _MEMORY[name]
+    if kind is float and isinstance(value, (int, float)):
+        return _seconds(value)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_seconds(float(item)) if get_args(kind)[0] is float else str(item) for item in value)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return kind(value)
+    if type(value) not in (get_args(kind) or (kind,)):
         raise ValueError(f"{name} cannot be {value!r:.40}")
     return value
 
 
 def _typed(value: Any, usual: Any) -> Any:
     """Return a value in its field's own type; the default where the file has something else."""
-    if isinstance(usual, float) and isinstance(value, (int, float)):
-        return float(value)
+    if isinstance(usual, float):
+        return _seconds(value)
     return value if type(value) is type(usual) or isinstance(value, Fate) else usual
 
 
+def _seconds(value: Any) -> float:
+    """Return a time or a length of time; 0 for what no clock says, and nobody could show."""
+    return float(value) if isinstance(value, (int, float)) and 0 <= value <= _LATEST else 0.0
+
+
 _FRESH = UnitMemory()
-_WORDS: Mapping[str, Any] = {"wait": Wait, "fate": Fate}
-_NAMES = frozenset(("on", "named"))  # the tuples of text; the others are of times
+_MEMORY = get_type_hints(UnitMemory)
 _EXIT: Mapping[str, Any] = Exit(unit="", invocation="")._asdict()
 _FATES = {fate.value: fate for fate in Fate}
 

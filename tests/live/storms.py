@@ -167,12 +167,15 @@ class Storm:
         return Differences(missing, extra, sum(len(runs) - 1 for runs in truth.values()), by_count)
 
     def dump(self, differences: Differences) -> str:
-        """Return what there is to say of the units that differ."""
-        lines = []
-        for unit in list({**differences.missing, **differences.extra})[:5]:
-            lines.append(f"{unit}: {self._lines(unit)}")
-            rows = query(
-                self.box, "SELECT invocation, fate, source, at FROM exit WHERE unit = ? ORDER BY id", unit
-            )
-            lines += [f"  {row}" for row in rows]
+        """Return what there is to say of the units that differ: their rows, in order, by number of the run."""
+        found = {**differences.missing, **differences.extra}
+        lines = [
+            f"seed {self.seed}: of {differences.runs} runs {sum(differences.missing.values())} are missing, "
+            f"{sum(differences.extra.values())} rows too many, {len(found)} units"
+        ]
+        for unit in list(found)[:5]:
+            numbers = {run: str(number) for number, run in enumerate(self._lines(unit))}
+            rows = query(self.box, "SELECT invocation, source FROM exit WHERE unit = ? ORDER BY id", unit)
+            shown = " ".join(f"{numbers.get(run, run)}{source[0]}" for run, source in rows)
+            lines.append(f"{unit}, {len(numbers) - 1} runs: {shown}")
         return "\n".join(lines)

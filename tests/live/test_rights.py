@@ -186,6 +186,7 @@ def test_a_manifest_of_its_own_is_not_looked_at(guarded: Box) -> None:
     assert is_denied(ask(guarded, "RestartUnit", "ss", unit, "replace"))
     # The same file where only root can put it makes the difference; one of a former generation does not.
     guarded.write("/var/lib/sysresp/generations/evil/1.json", fake_manifest(unit))
+    guarded.write("/var/lib/sysresp/evil.json.part", fake_manifest(unit))
     assert is_denied(ask(guarded, "RestartUnit", "ss", unit, "replace"))
     guarded.run(["ln", "-s", f"{STATE}/evil.json", "/var/lib/sysresp/linked.json"], check=True)
     assert is_denied(ask(guarded, "RestartUnit", "ss", unit, "replace")), "a link is not followed"
@@ -241,6 +242,7 @@ def test_what_a_decision_costs(guarded: Box) -> None:
     print(f"{guarded.version}: {cost:.1f} ms for each decision of polkit")
 
 
+@pytest.mark.slow
 def test_what_it_leaves_in_its_directory_leads_root_nowhere(guarded: Box) -> None:
     """Links, pipes and rubbish where root's own commands look: nothing is followed, made or waited for."""
     guarded.write("/root/secret", '{"when": 1, "lines": ["a secret"]}', 0o600)

@@ -1,0 +1,95 @@
+"""What belongs into the ledger and is not there yet.
+
+Owns the trouble with a ledger that cannot be written: everything is kept, in order, until it can be, and
+that is said once. Decides nothing. The rule: what is kept is bounded, the newest is kept, and what had to go
+is told by its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from sysresp.controller.events import Exit, Memory, Note, UnitMemory
+from sysresp.controller.tables import LedgerTrouble
+
+MOST = 20_000  # rows, and notes, that are kept
+
+
+class Store(Protocol):
+    """What the loop needs of `ledger.Ledger`."""
+
+    def commit(  # noqa: PLR0917
+        self,
+        rows: Sequence[Exit],
+        notes: Sequence[Note],
+        units: Mapping[str, UnitMemory | None],
+        meta: Mapping[str, str] = ...,
+        cursor: str | None = ...,
+        when: float = ...,
+        late: Sequence[Exit] = ...,
+    ) -> None: ...
+
+    def prune(self, keep_sec: float, keep_bytes: int, when: float) -> bool: ...
+
+
+class Owed:
+    """A ledger, and what waits for it."""
+
+    def __init__(self, ledger: Store, facts: Mapping[str, str], log: Callable[[int, str], None]) -> None:
+        """`facts` are about this process, for `sysresp controller status`; they may be added to."""
+        self._ledger = ledger
+        self._log = log
+        self.facts = dict(facts)
+        self.trouble = ""  # why it cannot be written, "" while it can
+        self._begin()
+        self.meta |= self.facts
+
+    def _begin(self) -> None:
+        self.rows: list[Exit] = []
+        self.late: list[Exit] = []
+        self.notes: list[Note] = []
+        self.units: dict[str, UnitMemory | None] = {}
+        self.meta: dict[str, str] = {}
+        self.cursor: str | None = None
+
+    def pay(self, memory: Memory, cursor: str, when: float) -> bool:
+        """Write it all, and return whether nothing is owed any more.
+
+        `memory` and `cursor` are for a ledger that turns out to be a new one.
+        """
+        if not any((self.rows, self.late, self.notes, self.units, self.meta, self.cursor is not None)):
+            return True
+        try:
+            self._ledger.commit(self.rows, self.notes, self.units, self.meta, self.cursor, when, self.late)
+        except LedgerTrouble as trouble:
+            if trouble.is_new:  # what was in it is gone, but we know all that it is for
+                self.units |= memory.units
+                self.meta |= self.facts
+                self.cursor = cursor
+            lost = self._trim()
+            if str(trouble) != self.trouble or lost:
+                gone = f"; {lost} exits could not be kept" if lost else ""
+                self._log(3, f"{trouble}; going on without it{gone}")
+            self.trouble = str(trouble)
+            return False
+        if self.trouble:
+            self._log(5, "the ledger can be written again; nothing was lost meanwhile")
+            self.trouble = ""
+        self._begin()
+        return True
+
+    def prune(self, keep_sec: float, keep_bytes: int, when: float) -> bool:
+        """Let go some of what the ledger is too old or too large for; return whether there is more."""
+        try:
+            return self._ledger.prune(keep_sec, keep_bytes, when)
+        except LedgerTrouble as trouble:
+            self._log(4, f"cannot shorten the ledger: {trouble}")
+            return False
+
+    def _trim(self) -> int:
+        """Let the oldest rows go if there are too many; return how many went."""
+        more = max(0, len(self.rows) - MOST)
+        for kept in (self.rows, self.late, self.notes):
+            del kept[: max(0, len(kept) - MOST)]
+        return more

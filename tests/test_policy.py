@@ -1,0 +1,239 @@
+"""The policy by example: which runs end, what becomes of them, and what closes a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from sysresp.controller.events import (
+    Action,
+    AskRequired,
+    Exit,
+    Fate,
+    Kill,
+    Look,
+    Member,
+    NewRoster,
+    Note,
+    Refused,
+    Required,
+    Resync,
+    Roster,
+    Row,
+    Start,
+    Wait,
+    Wake,
+)
+from sysresp.ports import Gone, Record, Seen
+from sysresp.units.supervision import Probe, Supervision
+from tests.policy_scenes import DB, EPOCH, FINAL, WEB, Controller, ended, limit_hit, stopping, unhealthy, up
+
+
+def test_an_exit_is_one_row_however_often_it_is_told() -> None:
+    told = Controller(web=Supervision())
+    told(1, up(1), *[ended(2)] * 3, *[ended(2, sub="auto-restart", changed=2.002)] * 3)
+    rows = [action for action in told.actions if isinstance(action, Row)]
+    assert len(rows) == 1
+    assert told.rows["A"]._asdict() | {"retry_at": 0} == Exit(
+        WEB, "A", EPOCH + 2, "exit-code", 1, 3, Fate.RETRY, 0, "", 1, 1.0
+    )._asdict() | {"retry_at": 0}
+    assert told(3, ended(2), up(1)) == []  # told late
+    assert told.actions == ()
+
+
+@pytest.mark.parametrize("sub", ["failed-before-auto-restart", "auto-restart", "auto-restart-queued"])
+def test_a_restart_by_systemd_is_its_own_affair(sub: str) -> None:
+    told = Controller(web=Supervision(delay_sec=4))
+    assert told(2, up(1), ended(2, sub=sub)) == []
+    assert (told.rows["A"].fate, told.rows["A"].retry_at) == (Fate.RETRY, pytest.approx(EPOCH + 6.001))
+    assert told.memory.wake_at() == 0
+
+
+def test_failed_is_looked_at_again_before_it_is_believed() -> None:
+    told = Controller(web=Supervision(attempts=2))
+    assert told(2, up(1, n=1), ended(2, n=1)) == []
+    assert told.of().wait is Wait.SETTLE
+    assert told(2.2, Wake()) == [Look(WEB)]
+    told(2.2, ended(2, n=2))  # one restart was counted, and there was no run: refused
+    assert told.rows["A"].fate is Fate.GAVE_UP
+    assert told.notes() == ["gave-up"]
+
+
+def test_failed_without_a_refused_restart_is_somebodys_wish() -> None:
+    told = Controller(web=Supervision(attempts=2, cooldown_sec=9))
+    told(2, up(1, n=1), ended(2, n=1))
+    told(2.2, Wake())
+    told(2.2, ended(2, n=1))
+    assert (told.rows["A"].fate, told.of().is_stopped) == (Fate.STOPPED, True)
+    assert told.memory.wake_at() == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "seen", "fate"),
+    [
+        (Supervision(when="no"), ended(2), Fate.GAVE_UP),
+        (Supervision(prevent_exit=("3",)), ended(2), Fate.GAVE_UP),
+        (Supervision(), FINAL[0], Fate.FINISHED),
+        (Supervision(), Seen(WEB, "active", "exited", "A", changed=3.0), Fate.FINISHED),
+    ],
+)
+def test_what_restart_does_not_follow_is_final_at_once(policy: Supervision, seen: Seen, fate: Fate) -> None:
+    told = Controller(web=policy)
+    assert told(2, up(1), seen) == []
+    assert (told.rows["A"].fate, told.of().wait) == (fate, Wait.NOTHING)
+    told(2, seen._replace(active="inactive", sub="dead", changed=20.0))
+    assert told.actions == ()  # RemainAfterExit=: finished once
+
+
+def test_a_skipped_start_is_no_run() -> None:
+    told = Controller(web=Supervision())
+    told(2, Seen(WEB, "activating", "condition", "A", main_pid=7, changed=2.0))
+    told(2, Seen(WEB, "inactive", "dead", "A", "exec-condition", changed=2.1))
+    assert told.rows == {}
+
+
+def test_a_stop_by_hand_stays() -> None:
+    told = Controller(web=Supervision(when="always"))
+    assert told(2, up(1), *stopping(2)) == [AskRequired(WEB)]
+    assert told(2, Required(WEB, (DB,)), Gone(WEB)) == []
+    assert (told.rows["A"].fate, told.of().is_stopped) == (Fate.STOPPED, True)
+    told(9, up(9, "B"))
+    assert not told.of().is_stopped
+
+
+def test_a_restart_by_hand_is_a_stop_and_no_more() -> None:
+    told = Controller(web=Supervision())
+    assert told(2, up(1), *stopping(2)[:2], up(2.1, "B")) == []
+    assert (told.rows["A"].fate, told.of().is_stopped) == (Fate.STOPPED, False)
+
+
+def test_a_start_job_is_no_stop() -> None:
+    told = Controller(web=Supervision(when="no"))
+    told(
+        2,
+        Seen(WEB, "activating", "start", "A", job=5, main_pid=7, started=1.0, changed=1.0),
+        ended(2, job=5),
+    )
+    assert told.rows["A"].fate is Fate.GAVE_UP
+
+
+def test_a_run_that_nobody_saw_end() -> None:
+    told = Controller(web=Supervision())
+    told(2, up(1), up(3, "B", n=1))
+    assert told.rows["A"] == Exit(WEB, "A", fate=Fate.RETRY)
+
+
+# Refusals, the roster, the gap
+
+
+@pytest.mark.parametrize("code", ["UnitMasked", "NoSuchUnit"])
+def test_what_cannot_be_started_is_given_up(code: str) -> None:
+    told = Controller(web=Supervision(attempts=2, cooldown_sec=900))
+    limit_hit(told, 2, "A")
+    told(903, Wake())
+    assert told(903, Refused(WEB, "Start", code)) == []
+    assert (told.rows["A"].fate, told.memory.wake_at()) == (Fate.GAVE_UP, 0)
+
+
+def test_other_refusals_are_tried_again_ever_later() -> None:
+    told = Controller(web=Supervision(attempts=2, cooldown_sec=900))
+    limit_hit(told, 2, "A")
+    told(903, Wake())
+    now, pauses = 903.0, []
+    for _ in range(12):
+        assert told(now, Refused(WEB, "Start", "NoReply")) == [Look(WEB)]
+        pauses.append(told.memory.wake_at() - now)
+        now = told.memory.wake_at()
+        assert Start in {type(action) for action in told(now, Wake())}
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 1
+    assert pauses[-1] == 300
+
+
+def test_a_new_roster_keeps_what_is_known() -> None:
+    told = Controller(web=Supervision(), db=Supervision())
+    told(1, up(1), up(1, "D", unit=DB))
+    kept = told.of()
+    members = {WEB: Member(WEB, supervision=Supervision(when="no")), "new.service": Member("new.service")}
+    assert told(2, NewRoster(Roster(members))) == [Look("new.service")]
+    assert told.memory.units == {WEB: kept}
+
+
+def record(kind: str, at: float, run: str = "A", **fields: Any) -> Record:
+    return Record(kind, WEB, run, EPOCH + at, at, "b")._replace(**fields)
+
+
+def resync(told: Controller, seen: Seen, records: Iterable[Record] = (), at: float = 50.0) -> list[Action]:
+    return told(at, Resync((seen,), tuple(records), True, 5.0, "start", "b", EPOCH))
+
+
+def test_the_gap_is_closed_by_the_journal() -> None:
+    told = Controller(web=Supervision())
+    told(1, up(1))
+    records = [
+        record("exited", 10, exec_code=1, exec_status=3),
+        record("failed", 10, result="exit-code"),
+        record("restart", 10),
+        record("started", 11, "B"),
+        record("exited", 12, "B", exec_code=2, exec_status=9),
+        record("failed", 12, "B", result="signal"),
+    ]
+    resync(told, up(13, "C", n=2), records)
+    assert [(row.exec_code, row.exec_status, row.source) for row in told.rows.values()] == [
+        (1, 3, "journal"),
+        (2, 9, "journal"),
+    ]
+    assert told.rows["B"].uptime_sec == 1
+    assert told.of().failures == 2
+    assert told.notes() == ["gap"]
+
+
+def test_what_the_journal_lost_is_counted() -> None:
+    told = Controller(web=Supervision())
+    told(1, up(1, n=4))
+    resync(told, up(13, "D", n=7))
+    assert list(told.rows) == ["A", "lost-1", "lost-2"]
+    assert told.rows["lost-2"] == Exit(WEB, "lost-2", source="count")
+    resync(told, up(13, "D", n=7))
+    assert len(told.rows) == 3
+
+
+def test_a_count_that_was_set_back_says_nothing() -> None:
+    told = Controller(web=Supervision())
+    told(1, up(1, n=4))
+    resync(told, up(13, "D", n=1))
+    assert list(told.rows) == ["A"]
+    assert "the count was set back" in next(a.text for a in told.actions if isinstance(a, Note))
+
+
+def test_the_restart_that_was_refused_made_no_run() -> None:
+    told = Controller(web=Supervision(attempts=2))
+    told(1, up(1, "A"))
+    resync(told, ended(12, "B", n=2))
+    assert list(told.rows) == ["A", "B"]
+    assert told.rows["B"].fate is Fate.GAVE_UP
+
+
+def test_another_boot_ends_every_run() -> None:
+    told = Controller(web=Supervision())
+    told(1, Resync((Seen(WEB),), boot="a"), up(1))
+    told(5, Resync((up(3, "Z"),), boot="b", wall_offset=EPOCH))
+    assert told.rows["A"].because == "the machine was restarted"
+    assert (told.of().invocation, told.of().is_ended) == ("Z", False)
+
+
+def test_a_blocked_start_is_found_in_the_gap() -> None:
+    told = Controller(web=Supervision(), db=Supervision())
+    failed = record("start-failed", 20, "", result="dependency", job_type="start")
+    told(50, Resync((Seen(WEB), Seen(DB)), (failed,), blind_sec=5))
+    assert AskRequired(WEB) in told.actions
+    assert told.of().wait is Wait.BLOCKED
+
+
+def test_what_was_asked_for_before_a_kill_is_asked_for_again() -> None:
+    told = Controller(web=Supervision(probe=Probe()))
+    told(1, up(1))
+    assert unhealthy(told, 2) == [Kill(WEB, "unhealthy: status 500")]
+    assert [type(action) for action in resync(told, up(1))] == [Kill]
