@@ -1,6 +1,6 @@
 _sysresp_completion() {
-    # bash may break words at "@" (COMP_WORDBREAKS), which is part of "web@2": the words are made again from the
-    # line, and of each answer only what stands for bash's own last word is given back.
+    # Where "@" ends a word (COMP_WORDBREAKS), "web@2" is several words: they are made again from the line. What
+    # is replaced begins with the "@", so that of each answer what stands before it is left out.
     local IFS=$' \t\n' line=${COMP_LINE:0:COMP_POINT} words word
     read -ra words <<<"$line"
     [[ $line == *[$' \t'] ]] && words+=("")
@@ -9,7 +9,7 @@ _sysresp_completion() {
     COMPREPLY=( $( env COMP_WORDS="${words[*]}" \
                    COMP_CWORD=$((${#words[@]} - 1)) \
                    _SYSRESP_COMPLETE=complete_bash $1 ) )
-    COMPREPLY=( "${COMPREPLY[@]#"${word%"${COMP_WORDS[COMP_CWORD]}"}"}" )
+    [[ $COMP_WORDBREAKS == *@* && $word == *@* ]] && COMPREPLY=( "${COMPREPLY[@]#"${word%@*}"}" )
     return 0
 }
 

@@ -39,6 +39,7 @@ def shop(request: pytest.FixtureRequest, debs: Path) -> Iterator[Machine]:
         ("sysresp rollb", "sysresp rollback"),
         ("sysresp restart rep", "sysresp restart report"),
         ("sysresp status api@", "sysresp status api@blue"),
+        ("sysresp restart api@b", "sysresp restart api@blue"),
         ("sysresp apply --sett", "sysresp apply --settle"),
     ],
 )
