@@ -219,6 +219,14 @@ def test_the_restart_that_was_refused_made_no_run() -> None:
     assert told.rows["B"].fate is Fate.GAVE_UP
 
 
+def test_a_run_that_was_known_and_of_which_the_journal_knows_nothing_more() -> None:
+    told = Controller(web=Supervision())
+    told(1, up(1))
+    resync(told, up(13, "C", n=2))
+    assert list(told.rows) == ["A", "lost-1"]
+    assert {row.source for row in told.rows.values()} == {"count"}  # what says that the details are gone
+
+
 def test_another_boot_ends_every_run() -> None:
     told = Controller(web=Supervision(), db=Supervision())
     told(5000, Resync((Seen(WEB), Seen(DB)), boot="a"), up(5001), up(5001, "D", unit=DB))

@@ -246,7 +246,7 @@ def run_of(
         exec_status=status,
         fate=fate,
         uptime_sec=max(0.0, ended - began) if began else 0.0,
-        source="journal",
+        source="journal" if at else "count",
     )
     return Run(row, ended, is_failure)
 
