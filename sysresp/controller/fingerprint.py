@@ -1,11 +1,11 @@
 """Tracebacks and panics among the lines that a program printed, and a fingerprint for each.
 
 Owns what the last words of Python, Node, Java, Go and Rust look like, and what of them stays when the same
-fault happens again: the kind of the error and the program's own functions on the way to it. What changes from
-run to run or from build to build is not in it: process ids, addresses, line numbers, where the program is
-installed, the depth of a recursion, frames of the language's own runtime. The message is in it only where the
-language has no kinds of errors (Go, Rust), without its numbers and quoted parts. Pure. Rule: the lines are
-anybody's text; whatever they hold, there is an answer, and the time it takes grows as they do.
+fault happens again: the kind of the error and the program's own functions on the way to it. What changes
+from run to run or from build to build is not in it: process ids, addresses, line numbers, where the program
+is installed, the depth of a recursion, frames of the language's own runtime. The message is in it only where
+the language has no kinds of errors (Go, Rust), without its numbers and quoted parts. Pure. Rule: the lines
+are anybody's text; whatever they hold, there is an answer, and the time it takes grows as they do.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Trace(NamedTuple):
 
 
 def find(lines: Iterable[str]) -> list[Trace]:
-    """Return the tracebacks in what one process printed, in order; one that others led to is one with them."""
+    """Return the tracebacks in what one process printed, in order; a chain of them is one."""
     text = [line[:LONGEST].rstrip() for line in lines]
     found: list[Trace] = []
     at = 0
@@ -236,7 +236,8 @@ _RUST_HEAD = re.compile(r"thread '[^']*'(?: \(\d+\))? panicked at (?:'(.*)', )?(
 _RUST_FRAME = re.compile(r"\s+\d+: +(?:0x[0-9a-f]+ - )?(.+?)(?:::h[0-9a-f]{16})?$")
 _RUST_PLACE = re.compile(r"\s+at ")
 _RUST_OWN = re.compile(
-    r"(?:<.* as )?<?(?:std|core|alloc|test|__rustc)::|_*rust_\w+$|_*(?:main|start|clone\d?|libc_start\w*)$|<unknown>"
+    r"(?:<.* as )?<?(?:std|core|alloc|test|__rustc)::"
+    r"|_*rust_\w+$|_*(?:main|start|clone\d?|libc_start\w*)$|<unknown>"
 )
 
 

@@ -181,6 +181,12 @@ def of_memory(memory: UnitMemory) -> str:
 
 def to_exit(row: tuple[Any, ...]) -> Told:
     """Return what a row of `EXITS` says."""
+    if tuple(map(type, row)) == _KINDS:  # as good as always, and in a third of the time
+        one = Exit._make(row[2:])
+        fate = _FATES.get(one.fate)
+        is_time = 0 <= one.when <= _LATEST and 0 <= one.retry_at <= _LATEST and 0 <= one.uptime_sec <= _LATEST
+        if fate is not None and is_time:
+            return Told(row[0], _seconds(row[1]), one._replace(fate=fate))
     number, at, *values = row
     fields = dict(zip(_FIELDS, values, strict=True))
     fields["fate"] = _FATES.get(fields["fate"], Fate.UNKNOWN)
@@ -234,6 +240,7 @@ _FRESH = UnitMemory()
 _MEMORY = get_type_hints(UnitMemory)
 _EXIT: Mapping[str, Any] = Exit(unit="", invocation="")._asdict()
 _FATES = {fate.value: fate for fate in Fate}
+_KINDS = (int, float, *(str if isinstance(usual, str) else type(usual) for usual in _EXIT.values()))
 
 
 def stored(db: sqlite3.Connection) -> tuple[Stored, list[str]]:
