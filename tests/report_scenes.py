@@ -44,7 +44,7 @@ def unit(number: int) -> str:
 
 
 def month(
-    path: Path, services: int, rows_each: int, begin: int, days: int = 30, seed: int = 1
+    path: Path, services: int, rows_each: int, begin: int, *, days: int = 30, seed: int = 1
 ) -> list[Life]:
     """Write a ledger of so many services, from two days before `begin` on; return what each was."""
     dice = random.Random(seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -240,9 +239,8 @@ def test_a_month_equals_brute_force(
         took = time.perf_counter() - begun
         begun = time.perf_counter()
         world.run("report", "--html", "month.html", "--since", "30d")
-        print(
-            f"{sum(life.rows for life in lives)} rows: JSON {took:.2f} s, HTML {time.perf_counter() - begun:.2f} s"
-        )
+        page_took = time.perf_counter() - begun
+        print(f"{sum(life.rows for life in lives)} rows: JSON {took:.2f} s, HTML {page_took:.2f} s")
     finally:
         remembered.directories.reset(places)
         hosts.open_host.reset(token)
@@ -258,5 +256,3 @@ def test_a_month_equals_brute_force(
         )
         assert one["failures"] == life.failures
         assert one["availability"] == pytest.approx(painted["u"] / (painted["u"] + painted["d"]), abs=1e-8)
-    if os.environ.get("SYSRESP_PAGE"):
-        Path(os.environ["SYSRESP_PAGE"]).write_text((tmp_path / "month.html").read_text())

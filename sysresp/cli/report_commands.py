@@ -52,4 +52,22 @@ def report(
     return command.run(asked)
 
 
-COMMANDS = (report,)
+@options.guarded
+def graph(
+    names: list[str] = options.NAMES,
+    dot: bool = typer.Option(False, "--dot", help="Print DOT, for graphviz."),
+    mermaid: bool = typer.Option(False, "--mermaid", help="Print a Mermaid flowchart, for Markdown."),
+    svg: bool = typer.Option(False, "--svg", help="Print a picture; needs graphviz."),
+    project: str = options.OF_PROJECT,
+    user: bool = options.USER,
+    no_color: bool = options.NO_COLOR,
+) -> int:
+    """Show which service needs which, coloured by how each is now."""
+    from sysresp.cli import graph as command
+
+    form = command.form(dot=dot, mermaid=mermaid, svg=svg)
+    asked = command.Asked(names or (), project, options.scope(user), form, colour=not no_color)
+    return command.run(asked)
+
+
+COMMANDS = (report, graph)

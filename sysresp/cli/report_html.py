@@ -55,7 +55,7 @@ def page(report: Report) -> str:
         ("available", report_facts.percent(share)),
         ("failures", str(failures)),
         ("well now", f"{well} of {len(report.services)}"),
-        ("bar", span((report.until - report.since) / BARS)),
+        ("each bar", span((report.until - report.since) / BARS)),
     )
     return jinja.get_template("report.html.j2").render(
         title=f"{plural(len(report.services), 'service')}, {' to '.join(days)}",

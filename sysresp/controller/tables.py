@@ -184,7 +184,9 @@ def to_exit(row: tuple[Any, ...]) -> Told:
     if tuple(map(type, row)) == _KINDS:  # as good as always, and in a third of the time
         one = Exit._make(row[2:])
         fate = _FATES.get(one.fate)
-        is_time = 0 <= one.when <= _LATEST and 0 <= one.retry_at <= _LATEST and 0 <= one.uptime_sec <= _LATEST
+        is_time = (
+            0 <= one.when <= _LATEST and 0 <= one.retry_at <= _LATEST and 0 <= one.uptime_sec <= _LATEST
+        )
         if fate is not None and is_time:
             return Told(row[0], _seconds(row[1]), one._replace(fate=fate))
     number, at, *values = row
