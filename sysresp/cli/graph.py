@@ -71,7 +71,8 @@ def form(*, dot: bool, mermaid: bool, svg: bool) -> str:
 def gather(asked: Asked) -> Graph:
     """Return the units that were asked for, all that they need, and what those need."""
     host = hosts.host(asked.scope, Mode.PERSISTENT)
-    owned = hosts.manifests(asked.scope, asked.project)
+    found = hosts.manifests(asked.scope, asked.project)
+    owned = [one for one in found if hosts.can_mean(one.project, asked.project)]
     if asked.project and not owned:
         raise SysrespError(f'the project "{asked.project}" is not applied here', exit=Exit.UNKNOWN)
     several = len(owned) > 1

@@ -27,6 +27,7 @@ from sysresp.errors import SysrespError
 from sysresp.model import Mode, Scope
 from sysresp.ports import Host, Question
 from sysresp.reconcile.lock import stamp
+from sysresp.reconcile.manifest import Manifest
 from sysresp.reconcile.names import select
 
 USUAL = "7d"
@@ -121,8 +122,14 @@ def gather(asked: Asked) -> Report:
     return Report(begin, now.when, report_facts.in_order(found), tuple(remarks))
 
 
+def _owned(asked: Asked) -> list[Manifest]:
+    """Return the projects that are meant; the controller's own only by its name."""
+    found = hosts.manifests(asked.scope, asked.project)
+    return [one for one in found if hosts.can_mean(one.project, asked.project)]
+
+
 def _units(asked: Asked) -> list[str]:
-    owned = hosts.manifests(asked.scope, asked.project)
+    owned = _owned(asked)
     if asked.project and not owned:
         raise SysrespError(f'the project "{asked.project}" is not applied here', exit=Status.UNKNOWN)
     return [unit.name for _, units in select(owned, asked.names) for unit in units if unit.main]
@@ -144,7 +151,7 @@ def _named(
     asked: Asked, host: Host, now: remembered.Now, known: Mapping[str, UnitMemory]
 ) -> list[list[Named]]:
     """Return the units as they are now, by project."""
-    owned = hosts.manifests(asked.scope, asked.project)
+    owned = _owned(asked)
     several = len({manifest.project for manifest in owned}) > 1
     found = []
     for manifest, units in select(owned, asked.names):
@@ -160,6 +167,7 @@ def _named(
                 Named(
                     row.observed.name,
                     f"{row.project}: {row.name}" if several else row.name,
+                    row.name,
                     row.project,
                     row.state,
                     row.well,

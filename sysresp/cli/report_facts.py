@@ -64,7 +64,8 @@ class Named(NamedTuple):
     """A unit, and how it is now."""
 
     unit: str
-    label: str
+    label: str  # for people: with the project if there are several
+    name: str
     project: str
     state: str  # as in `status`
     is_well: bool

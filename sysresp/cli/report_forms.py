@@ -103,7 +103,7 @@ def _service(one: Service) -> dict[str, object]:
     return {
         "unit": one.named.unit,
         "project": one.named.project,
-        "name": one.named.label,
+        "name": one.named.name,
         "state": one.named.state,
         "well": one.named.is_well,
         "availability": sums.availability,

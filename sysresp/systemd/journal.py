@@ -57,12 +57,12 @@ class RealJournal:
                 at = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
             except (ValueError, KeyError, TypeError):
                 continue
-            # Of two units the one that it is about: what the manager says comes from a unit, too.
-            unit = next((entry[name] for name in (about, own) if entry.get(name) in wanted), None)
-            if unit is not None and (text := _message(entry.get("MESSAGE"))):
+            # Any process may write a UNIT= into its own message; the manager's are of none of these units.
+            is_own = entry.get(own) in wanted
+            unit = entry[own] if is_own else entry.get(about)
+            if unit in wanted and (text := _message(entry.get("MESSAGE"))):
                 run = next((str(entry[name]) for name in _RUNS if name in entry), "")
-                by_manager = "said" if about in entry else ""
-                kind = _KINDS.get(str(entry.get("MESSAGE_ID")), by_manager) if by_manager else ""
+                kind = "" if is_own else _KINDS.get(str(entry.get("MESSAGE_ID")), "said")
                 found.append(Line(unit, run, at, text, kind))
         return found[-most:], is_whole and len(found) <= most
 
