@@ -161,12 +161,12 @@ def _burst(times: Sequence[float]) -> Most:
 
 def hear(lines: Iterable[Line]) -> dict[str, Heard]:
     """Return what these lines tell of each unit."""
-    said: dict[str, dict[str, list[Line]]] = defaultdict(lambda: defaultdict(list))
+    said: dict[str, list[Line]] = defaultdict(list)
     begun: dict[tuple[str, str], float] = {}
     slowest: dict[str, Most] = {}
     for line in lines:
         if not line.kind:
-            said[line.unit][line.invocation].append(line)
+            said[line.unit].append(line)
         elif line.kind == "starting":
             begun[line.unit, line.invocation] = line.at
         elif line.kind == "started" and (line.unit, line.invocation) in begun:
@@ -174,20 +174,19 @@ def hear(lines: Iterable[Line]) -> dict[str, Heard]:
             slowest[line.unit] = max(slowest.get(line.unit, Most()), Most(took, line.at))
     found = {}
     for unit in {*said, *slowest}:
-        runs = said.get(unit, {})
-        count = sum(len(of_run) for of_run in runs.values())
-        found[unit] = Heard(count, _traces(runs.values()), slowest.get(unit, Most()))
+        own = said.get(unit, [])
+        found[unit] = Heard(len(own), _traces(own), slowest.get(unit, Most()))
     return found
 
 
-def _traces(runs: Iterable[Sequence[Line]]) -> tuple[Cause, ...]:
+def _traces(lines: Sequence[Line]) -> tuple[Cause, ...]:
+    """Return the tracebacks, over all runs: journald does not know of which a program's last words are."""
     counts: Counter[str] = Counter()
     latest: dict[str, tuple[float, str]] = {}
-    for of_run in runs:
-        for trace in fingerprint.find(line.text for line in of_run):
-            counts[trace.fingerprint] += 1
-            here = (of_run[trace.line].at, trace.title)
-            latest[trace.fingerprint] = max(latest.get(trace.fingerprint, here), here)
+    for trace in fingerprint.find(line.text for line in lines):
+        counts[trace.fingerprint] += 1
+        here = (lines[trace.line].at, trace.title)
+        latest[trace.fingerprint] = max(latest.get(trace.fingerprint, here), here)
     return _sorted(Cause(latest[print_][1], n, latest[print_][0], print_) for print_, n in counts.items())
 
 

@@ -58,8 +58,8 @@ class RealJournal:
             except (ValueError, KeyError, TypeError):
                 continue
             # Any process may write a UNIT= into its own message; the manager's are of none of these units.
-            is_own = entry.get(own) in wanted
-            unit = entry[own] if is_own else entry.get(about)
+            is_own = (unit := str(entry.get(own))) in wanted
+            unit = unit if is_own else str(entry.get(about))
             if unit in wanted and (text := _message(entry.get("MESSAGE"))):
                 run = next((str(entry[name]) for name in _RUNS if name in entry), "")
                 kind = "" if is_own else _KINDS.get(str(entry.get("MESSAGE_ID")), "said")
