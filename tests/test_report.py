@@ -207,7 +207,7 @@ def living_month(tmp_path: Path, services: int, rows_each: int) -> tuple[list[Li
 
 
 @pytest.mark.parametrize(
-    ("services", "rows_each"), [(5, 200), pytest.param(100, 1030, marks=pytest.mark.slow)]
+    ("services", "rows_each"), [(5, 200), pytest.param(100, 850, marks=pytest.mark.slow)]
 )
 def test_a_month_equals_brute_force(
     services: int, rows_each: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -234,16 +234,17 @@ def test_a_month_equals_brute_force(
             if life.running:
                 fake.invocation = life.running[0]
                 fake.extra |= {"MainPID": 7, "ExecMainStartTimestamp": life.running[1] * 1_000_000}
-        begun = time.perf_counter()
+        begun = time.process_time()
         found = json.loads(world.run("report", "--json", "--since", "30d"))
-        took = time.perf_counter() - begun
-        begun = time.perf_counter()
+        took = time.process_time() - begun
+        begun = time.process_time()
         world.run("report", "--html", "month.html", "--since", "30d")
-        page_took = time.perf_counter() - begun
-        print(f"{sum(life.rows for life in lives)} rows: JSON {took:.2f} s, HTML {page_took:.2f} s")
+        page_took = time.process_time() - begun
+        print(f"{sum(life.rows for life in lives)} rows: JSON {took:.2f} s, HTML {page_took:.2f} s of CPU")
     finally:
         remembered.directories.reset(places)
         hosts.open_host.reset(token)
+    assert took < 6, "of CPU time; it was 1.3 s for 101,000 rows when this was written"
     assert len(found["services"]) == services
     for one in found["services"]:
         life = lives[int(one["name"][3:])]

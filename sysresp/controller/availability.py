@@ -128,25 +128,41 @@ def timeline(rows: Iterable[Told], live: Live, since: float, until: float) -> li
     told = [(one.at, one.what) for one in rows if isinstance(one.what, Exit)]
     runs = sorted([_run(one) for _, one in told if one.when])
     lost = sorted((at, AFTER[one.fate]) for at, one in told if not one.when)
-    line = _Line(since, until)
     if live.began:
         runs.append(_Run(max(until, live.began), live.began, False, False, State.UNKNOWN))
     doubts = _doubts(runs, lost)
+    line: list[tuple[float, State]] = []  # until when, in which state
     before, after = 0.0, State.UNKNOWN  # the end of the run before, and what followed it
-    for number, run in enumerate(runs):
-        begin = max(run.begin, before)
+    for number, (end, began, is_vague, _, then) in enumerate(runs):
+        begin = max(began, before)
         is_now = live.began > 0 and number == len(runs) - 1
         if number in doubts:
             at, after = doubts[number]
-            line.add(min(at, begin), State.UNKNOWN)
-        line.add(begin, State.UNKNOWN if run.is_vague or (is_now and not live.is_known) else after)
-        line.add(run.end, State.UP)
-        before, after = max(run.end, before), run.after
+            line.append((min(at, begin), State.UNKNOWN))
+        line.append((begin, State.UNKNOWN if is_vague or (is_now and not live.is_known) else after))
+        line.append((end, State.UP))
+        before, after = max(end, before), then
     if len(runs) in doubts:
         at, after = doubts[len(runs)]
-        line.add(at, State.UNKNOWN)
-    line.add(until, after if live.is_known else State.UNKNOWN)
-    return line.spans
+        line.append((at, State.UNKNOWN))
+    line.append((until, after if live.is_known else State.UNKNOWN))
+    return _spans(line, since, until)
+
+
+def _spans(line: Iterable[tuple[float, State]], since: float, until: float) -> list[Span]:
+    """Return the parts of a line that are in the window; what ends before the part before it is left out."""
+    found: list[Span] = []
+    begin = at = since
+    now: State | None = None
+    for end, state in line:
+        if end <= at or at >= until:
+            continue
+        if state is not now:
+            if now is not None:
+                found.append(Span(begin, at, now))
+            begin, now = at, state
+        at = min(end, until)
+    return [*found, Span(begin, at, now)] if now is not None else found
 
 
 def _doubts(runs: Sequence[_Run], lost: Sequence[tuple[float, State]]) -> dict[int, tuple[float, State]]:
@@ -166,37 +182,21 @@ def _doubts(runs: Sequence[_Run], lost: Sequence[tuple[float, State]]) -> dict[i
     return doubts
 
 
-class _Line:
-    """Spans that are put one behind the other, within a window."""
-
-    def __init__(self, since: float, until: float) -> None:
-        self.spans: list[Span] = []
-        self._at = since
-        self._until = until
-
-    def add(self, end: float, state: State) -> None:
-        """Go on to `end` in this state; nothing if that is past already."""
-        end = min(end, self._until)
-        if end <= self._at:
-            return
-        last = self.spans[-1] if self.spans else None
-        if last is not None and last.state is state:
-            self.spans[-1] = last._replace(end=end)
-        else:
-            self.spans.append(Span(self._at, end, state))
-        self._at = end
-
-
 def figures(spans: Sequence[Span], failures: int) -> Figures:
     """Return what these spans come to."""
-    total = dict.fromkeys(State, 0.0)
+    up = down = off = unknown = longest = 0.0
     repairs = []
-    longest = 0.0
-    for span, following in zip_longest(spans, spans[1:]):
-        total[span.state] += span.length
-        if span.state is State.DOWN:
-            longest = max(longest, span.length)
+    for (begin, end, state), following in zip_longest(spans, spans[1:]):
+        length = end - begin
+        if state is State.UP:
+            up += length
+        elif state is State.DOWN:
+            down += length
+            longest = max(longest, length)
             if following is not None and following.state is State.UP:
-                repairs.append(span.length)
-    up, down, off, unknown = (total[state] for state in State)
+                repairs.append(length)
+        elif state is State.OFF:
+            off += length
+        else:
+            unknown += length
     return Figures(up, down, off, unknown, failures, tuple(repairs), longest)
