@@ -110,9 +110,11 @@ def gather(asked: Asked) -> Report:
     if asked.journal and units:
         lines, is_whole = host.journal.scan(units, begin, MOST_LINES)
         heard = report_facts.hear(lines)
-        if not is_whole:
-            of = f", since {stamp(lines[0].at)}" if lines else ""
-            remarks.append(f"of the journal only the last {len(lines)} lines were read{of}")
+        if not lines:
+            remarks.append("the journal tells nothing of them: perhaps you may not read it")
+        elif not is_whole:
+            begun = stamp(lines[0].at)
+            remarks.append(f"of the journal only the last {len(lines)} lines were read, since {begun}")
     found = (
         report_facts.service(
             one, told.get(one.unit, ()), heard.get(one.unit, report_facts.Heard()), begin, now.when

@@ -330,7 +330,7 @@ def _near(report: Report) -> Section:
         for what, use_, show in (("memory", one.memory, size), ("tasks", one.named.tasks, str))
         if use_.peak and use_.limit
     ]
-    found.sort(reverse=True)
+    found.sort(key=lambda row: (-row[0], row[1]))
     rows = tuple(
         (label, what, peak, limit, f"{100 * share:.0f}%" + (" !" if share >= NEAR else ""))
         for share, label, what, peak, limit in found[:MOST]
