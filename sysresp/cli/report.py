@@ -1,7 +1,8 @@
 """`sysresp report`: how the services did in a time, from the ledger, systemd and the journal.
 
 Owns the gathering, and where the report goes; changes nothing. Works for any user; what may not be read is
-said to be missing. Rule: the ledger is read once and the journal once, whatever the number of services.
+said to be missing. Rule: the journal is read once, and the ledger unit by unit, so that no more than one
+unit's rows are in memory.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +66,8 @@ def run(asked: Asked) -> int:
 
 
 def _write(asked: Asked, report: Report) -> int:
+    if not report.services:
+        print("there are no services here", file=sys.stderr)
     if asked.html:
         from sysresp.cli import report_html  # noqa: PLC0415 - Jinja, for those who want it
 
@@ -77,7 +80,7 @@ def _write(asked: Asked, report: Report) -> int:
         print(report_forms.as_json(report))
     elif asked.markdown:
         sys.stdout.write(report_forms.markdown(report))
-    else:
+    elif report.services:
         out = sys.stdout
         colour = terminal.has_colour(out, wanted=asked.colour)
         for line in report_forms.text(report, terminal.width(out), terminal.cut_mark(out), colour=colour):
@@ -93,19 +96,8 @@ def gather(asked: Asked) -> Report:
     if begin >= now.when:
         raise usage(f'--since: "{asked.since}" is not in the past')
     path = remembered.ledger(asked.scope.value, os.environ)
-    known: Mapping[str, UnitMemory] = {}
-    told: dict[str, list[Told]] = {}
     units = _units(asked)
-    remarks = []
-    if path:
-        try:
-            with Reader(path) as reader:
-                known, told = reader.stored().units, _told(reader, units, begin)
-        except LedgerTrouble as trouble:
-            raise SysrespError(trouble.why) from trouble
-    else:
-        remarks.append(NO_LEDGER)
-    named = [one for found in _named(asked, host, now, known) for one in found]
+    remarks = [] if path else [NO_LEDGER]
     heard = {}
     if asked.journal and units:
         lines, is_whole = host.journal.scan(units, begin, MOST_LINES)
@@ -115,12 +107,16 @@ def gather(asked: Asked) -> Report:
         elif not is_whole:
             begun = stamp(lines[0].at)
             remarks.append(f"of the journal only the last {len(lines)} lines were read, since {begun}")
-    found = (
-        report_facts.service(
-            one, told.get(one.unit, ()), heard.get(one.unit, report_facts.Heard()), begin, now.when
-        )
-        for one in named
-    )
+    found = []
+    try:
+        with Reader(path) if path else nullcontext() as reader:
+            known = reader.stored().units if reader is not None else {}
+            for one in _named(asked, host, now, known):
+                told = _told(reader, one.unit, begin)
+                of_unit = heard.get(one.unit, report_facts.Heard())
+                found.append(report_facts.service(one, told, of_unit, begin, now.when))
+    except LedgerTrouble as trouble:
+        raise SysrespError(trouble.why) from trouble
     return Report(begin, now.when, report_facts.in_order(found), tuple(remarks))
 
 
@@ -137,25 +133,18 @@ def _units(asked: Asked) -> list[str]:
     return [unit.name for _, units in select(owned, asked.names) for unit in units if unit.main]
 
 
-def _told(reader: Reader, units: Sequence[str], begin: float) -> dict[str, list[Told]]:
-    """Return the exits of each unit since then, and the last before."""
-    wanted = frozenset(units)
-    found: dict[str, list[Told]] = defaultdict(list)
-    for one in reader.told(since=begin):
-        if one.what.unit in wanted:
-            found[one.what.unit].append(one)
-    for unit in units:
-        found[unit] += reader.told((unit,), until=begin, limit=1)
-    return found
+def _told(reader: Reader | None, unit: str, begin: float) -> list[Told]:
+    """Return the exits of one unit since then, and the last before: all units' at once would be 100 MB."""
+    if reader is None:
+        return []
+    return [*reader.told((unit,), until=begin, limit=1), *reader.told((unit,), since=begin)]
 
 
-def _named(
-    asked: Asked, host: Host, now: remembered.Now, known: Mapping[str, UnitMemory]
-) -> list[list[Named]]:
-    """Return the units as they are now, by project."""
+def _named(asked: Asked, host: Host, now: remembered.Now, known: Mapping[str, UnitMemory]) -> list[Named]:
+    """Return the units as they are now."""
     owned = _owned(asked)
     several = len({manifest.project for manifest in owned}) > 1
-    found = []
+    found: list[Named] = []
     for manifest, units in select(owned, asked.names):
         shown = status.look(manifest, units, host.manager, now.epoch(0.0))
         remembered.remember(shown, known, now)
@@ -164,23 +153,21 @@ def _named(
         questions += [Question(unit, "Service", _SERVICE) for unit in of_project]
         said = host.manager.many_properties(questions)
         both = zip(shown, said[: len(shown)], said[len(shown) :], strict=True)
-        found.append(
-            [
-                Named(
-                    row.observed.name,
-                    f"{row.project}: {row.name}" if several else row.name,
-                    row.name,
-                    row.project,
-                    row.state,
-                    row.well,
-                    _live(unit | service, known.get(row.observed.name), now),
-                    report_facts.use(service, ("MemoryPeak", "MemoryCurrent"), "MemoryMax"),
-                    report_facts.use(service, ("TasksCurrent",), "TasksMax"),
-                    _start(unit),
-                )
-                for row, unit, service in both
-            ]
-        )
+        found += [
+            Named(
+                row.observed.name,
+                f"{row.project}: {row.name}" if several else row.name,
+                row.name,
+                row.project,
+                row.state,
+                row.well,
+                _live(unit | service, known.get(row.observed.name), now),
+                report_facts.use(service, ("MemoryPeak", "MemoryCurrent"), "MemoryMax"),
+                report_facts.use(service, ("TasksCurrent",), "TasksMax"),
+                _start(unit),
+            )
+            for row, unit, service in both
+        ]
     return found
 
 
