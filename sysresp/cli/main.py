@@ -13,7 +13,14 @@ import sys
 import typer
 
 from sysresp import __version__
-from sysresp.cli import boundary, controller_commands, generation_commands, ledger_commands, options
+from sysresp.cli import (
+    boundary,
+    controller_commands,
+    generation_commands,
+    ledger_commands,
+    options,
+    report_commands,
+)
 from sysresp.model import Mode
 
 app = typer.Typer(
@@ -333,7 +340,7 @@ def version() -> int:
     return 0
 
 
-for _command in (*generation_commands.COMMANDS, *ledger_commands.COMMANDS):
+for _command in (*generation_commands.COMMANDS, *ledger_commands.COMMANDS, *report_commands.COMMANDS):
     app.command()(_command)
 app.add_typer(controller_commands.group)
 
