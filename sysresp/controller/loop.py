@@ -78,7 +78,10 @@ class Ports(NamedTuple):
 class Loop:
     """The controller at work, in one thread; `step` is the whole of it, the rest brings it events."""
 
-    def __init__(self, ports: Ports, stored: Stored, *, version: int) -> None:
+    def __init__(
+        self, ports: Ports, stored: Stored, *, version: int, descriptor: int = -1, since: float = 0.0
+    ) -> None:
+        """`descriptor` is that of signals which are open already, `since` that instant."""
         self.ports = ports
         self.version = version
         self.memory = remembered(stored, ports.boot)
@@ -87,6 +90,9 @@ class Loop:
         self.last: deque[Event] = deque(maxlen=50)  # for the record of a bug
         self.probes: Prober | None = None
         self.is_connected = False
+        self.blind_sec = 0.0  # for how long nobody listened before the last `connect`
+        self._descriptor = descriptor
+        self._heard_since = since
         self._queue: list[Event] = []
         self._away_since = 0.0  # since when nobody has listened; 0: somebody does
         self._rows_since_cursor = 0
@@ -97,17 +103,21 @@ class Loop:
 
     def connect(self, cause: str, blind_since: float = 0.0) -> int:
         """Ask for the signals, then look at everything; return the descriptor to poll."""
-        self.ports.signals.close()
-        descriptor = self.ports.signals.open()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0:
+            self.ports.signals.close()
+            descriptor = self.ports.signals.open()
+            self._heard_since = self.ports.clock.monotonic()
         self._watch(force=True)
         self.is_connected = True
-        self.resync(cause, blind_since or self._away_since)
+        blind_since = blind_since or self._away_since
+        self.blind_sec = max(0.0, self._heard_since - blind_since) if blind_since else 0.0
+        self.resync(cause, self.blind_sec)
         self._away_since = 0.0
         return descriptor
 
-    def resync(self, cause: str, blind_since: float = 0.0) -> None:
+    def resync(self, cause: str, blind_sec: float = 0.0) -> None:
         """Look at everything again: all units as they are, and what the journal has since the last time."""
-        now = self.ports.clock.monotonic()
         roster = self.ports.load_roster()
         if roster != self.memory.roster:
             self.step([NewRoster(roster)], looks=False)  # all are looked at, and the journal comes first
@@ -116,7 +126,6 @@ class Loop:
         seen = observe.seen(self.ports.manager, names)
         records, cursor, is_whole = self.ports.records.since(self.cursor, names)
         # A signal that came meanwhile is handled afterwards; what it tells again is known by then.
-        blind_sec = max(0.0, now - blind_since) if blind_since else 0.0
         event = Resync(tuple(seen), tuple(records), is_whole, blind_sec, cause)
         self._queue.append(event._replace(boot=self.ports.boot, wall_offset=self._wall_offset()))
         self._run(cursor)
