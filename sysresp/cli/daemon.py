@@ -50,7 +50,6 @@ def _run(scope: str, heard: Listening) -> int:
 
 async def _serve(scope: str, code: str, heard: Listening) -> int:
     import asyncio
-    import random
 
     from sysresp.controller.ledger import FILE, Ledger, LedgerNewer, LedgerTrouble
     from sysresp.controller.loop import Loop, Ports
@@ -105,7 +104,7 @@ async def _serve(scope: str, code: str, heard: Listening) -> int:
         log(3, f"{trouble}; going on without it")
     loop.owed.facts |= {"version": sysresp.__version__, "pid": str(os.getpid()), "code": code}
     loop.owed.meta |= loop.owed.facts
-    vitals = Vitals(clock.monotonic(), random.random(), code, unit.fingerprint())
+    vitals = Vitals(clock.monotonic(), os.urandom(1)[0] / 256, code, unit.fingerprint())
     daemon = Daemon(loop, changes, own, vitals)
     probes = Probes(asyncio.get_running_loop(), daemon.health_turned)
     _take_fallback(loop, _state_directory(scope))

@@ -208,10 +208,19 @@ def switches(pid: int) -> float:
 
 
 def memory(pid: int) -> str:
-    """Return how much memory a process has."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    sizes = {key: int(value.split()[0]) / 1024 for key, _, value in (line.partition(":") for line in lines)}
-    return f"PSS {sizes['Pss']:.1f} MB (RSS {sizes['Rss']:.1f}, private {sizes['Private_Dirty']:.1f})"
+    """Return how much memory a process has, also as if no other one ran the same Python."""
+    pss = alone = 0
+    is_python = False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        key, *values = line.split()
+        if not key.endswith(":"):
+            is_python = any(mark in line for mark in ("/python3", ".cpython-", "/libsqlite3"))
+        elif key == "Rss:":
+            alone += int(values[0]) if is_python else 0
+        elif key == "Pss:":
+            pss += int(values[0])
+            alone += 0 if is_python else int(values[0])
+    return f"PSS {pss / 1024:.1f} MB, as the only Python {alone / 1024:.1f}"
 
 
 def over(
