@@ -11,6 +11,7 @@ that cannot be written are waited out, and a bug ends the process with a record,
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,6 +51,8 @@ from sysresp.errors import SysrespError
 from sysresp.ports import Clock, Lost, Manager, Notify, Records, Signals, UnitProblem
 
 UP = frozenset({"active", "reloading", "refreshing"})
+_MUCH = 1_000  # records: 0.4 MB
+_SHOWN = 5  # of the units and records of a resync, in the record of a bug
 _REQUIREMENTS = ("Requires", "Requisite", "BindsTo")
 
 
@@ -129,6 +132,10 @@ class Loop:
         event = Resync(tuple(seen), tuple(records), is_whole, blind_sec, cause)
         self._queue.append(event._replace(boot=self.ports.boot, wall_offset=self._wall_offset()))
         self._run(cursor)
+        is_much = len(records) > _MUCH
+        del event, records
+        if is_much:
+            gc.collect()  # of all that, idle, nothing would be given back
         self._rows_since_cursor = 0
 
     def signals_came(self) -> bool:
@@ -194,7 +201,7 @@ class Loop:
         before, memory = self.memory, self.memory
         actions: list[Action] = []
         for event in events:
-            self.last.append(event)
+            self.last.append(_short(event))
             decision = decide(memory, event, now)
             memory = decision.memory
             actions += decision.actions
@@ -319,6 +326,13 @@ class Loop:
         if force or names != self._watched:
             self._watched = names
             self.ports.signals.watch(names)
+
+
+def _short(event: Event) -> Event:
+    """Return what is worth keeping of the event: a gap in a storm has 20 MB of records."""
+    if not isinstance(event, Resync):
+        return event
+    return event._replace(seen=event.seen[:_SHOWN], records=event.records[:_SHOWN])
 
 
 def remembered(stored: Stored, boot: str) -> Memory:
