@@ -81,12 +81,10 @@ class Ports(NamedTuple):
 class Loop:
     """The controller at work, in one thread; `step` is the whole of it, the rest brings it events."""
 
-    def __init__(
-        self, ports: Ports, stored: Stored, *, version: int, descriptor: int = -1, since: float = 0.0
-    ) -> None:
+    def __init__(self, ports: Ports, stored: Stored, *, descriptor: int = -1, since: float = 0.0) -> None:
         """`descriptor` is that of signals which are open already, `since` that instant."""
         self.ports = ports
-        self.version = version
+        self.version = 0  # of systemd; known when it is connected to
         self.memory = remembered(stored, ports.boot)
         self.cursor = stored.cursor
         self.owed = Owed(ports.ledger, {"boot": ports.boot}, ports.log)
@@ -111,6 +109,7 @@ class Loop:
             self.ports.signals.close()
             descriptor = self.ports.signals.open()
             self._heard_since = self.ports.clock.monotonic()
+        self.version = self.ports.manager.version()
         self._watch(force=True)
         self.is_connected = True
         blind_since = blind_since or self._away_since
@@ -138,18 +137,21 @@ class Loop:
             gc.collect()  # of all that, idle, nothing would be given back
         self._rows_since_cursor = 0
 
-    def signals_came(self) -> bool:
-        """Take in what systemd announced; return whether the connection is still good."""
-        for one in self.ports.signals.drain():
-            if not isinstance(one, Lost):
-                self._queue.append(one)
-                continue
+    def signals_came(self, *, to_the_end: bool = False) -> bool:
+        """Take in what systemd announced, a batch or all; return whether the connection is still good."""
+        while signals := self.ports.signals.drain():
+            for one in signals:
+                if not isinstance(one, Lost):
+                    self._queue.append(one)
+                    continue
+                self._run()
+                if one.why == "disconnected":
+                    self.disconnected()
+                    return False
+                self.resync(one.why)
             self._run()
-            if one.why == "disconnected":
-                self.disconnected()
-                return False
-            self.resync(one.why)
-        self._run()
+            if not to_the_end:
+                break
         return True
 
     def disconnected(self) -> None:
@@ -251,8 +253,8 @@ class Loop:
         if self._rows_since_cursor < self.cursor_rows or not self.is_connected:
             return
         _, cursor, is_whole = self.ports.records.since("", ())
-        self.ports.manager.version()
-        if is_whole and self.signals_came():
+        self.ports.manager.pending_jobs()
+        if is_whole and self.signals_came(to_the_end=True):
             self._rows_since_cursor = 0
             self._run(cursor)
 
