@@ -11,6 +11,7 @@ that cannot be written are waited out, and a bug ends the process with a record,
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,6 +51,8 @@ from sysresp.errors import SysrespError
 from sysresp.ports import Clock, Lost, Manager, Notify, Records, Signals, UnitProblem
 
 UP = frozenset({"active", "reloading", "refreshing"})
+_MUCH = 1_000  # records: 0.4 MB
+_SHOWN = 5  # of the units and records of a resync, in the record of a bug
 _REQUIREMENTS = ("Requires", "Requisite", "BindsTo")
 
 
@@ -78,7 +81,8 @@ class Ports(NamedTuple):
 class Loop:
     """The controller at work, in one thread; `step` is the whole of it, the rest brings it events."""
 
-    def __init__(self, ports: Ports, stored: Stored) -> None:
+    def __init__(self, ports: Ports, stored: Stored, *, descriptor: int = -1, since: float = 0.0) -> None:
+        """`descriptor` is that of signals which are open already, `since` that instant."""
         self.ports = ports
         self.version = 0  # of systemd; known when it is connected to
         self.memory = remembered(stored, ports.boot)
@@ -87,6 +91,9 @@ class Loop:
         self.last: deque[Event] = deque(maxlen=50)  # for the record of a bug
         self.probes: Prober | None = None
         self.is_connected = False
+        self.blind_sec = 0.0  # for how long nobody listened before the last `connect`
+        self._descriptor = descriptor
+        self._heard_since = since
         self._queue: list[Event] = []
         self._away_since = 0.0  # since when nobody has listened; 0: somebody does
         self._rows_since_cursor = 0
@@ -97,18 +104,22 @@ class Loop:
 
     def connect(self, cause: str, blind_since: float = 0.0) -> int:
         """Ask for the signals, then look at everything; return the descriptor to poll."""
-        self.ports.signals.close()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0:
+            self.ports.signals.close()
+            descriptor = self.ports.signals.open()
+            self._heard_since = self.ports.clock.monotonic()
         self.version = self.ports.manager.version()
-        descriptor = self.ports.signals.open()
         self._watch(force=True)
         self.is_connected = True
-        self.resync(cause, blind_since or self._away_since)
+        blind_since = blind_since or self._away_since
+        self.blind_sec = max(0.0, self._heard_since - blind_since) if blind_since else 0.0
+        self.resync(cause, self.blind_sec)
         self._away_since = 0.0
         return descriptor
 
-    def resync(self, cause: str, blind_since: float = 0.0) -> None:
+    def resync(self, cause: str, blind_sec: float = 0.0) -> None:
         """Look at everything again: all units as they are, and what the journal has since the last time."""
-        now = self.ports.clock.monotonic()
         roster = self.ports.load_roster()
         if roster != self.memory.roster:
             self.step([NewRoster(roster)], looks=False)  # all are looked at, and the journal comes first
@@ -117,10 +128,13 @@ class Loop:
         seen = observe.seen(self.ports.manager, names)
         records, cursor, is_whole = self.ports.records.since(self.cursor, names)
         # A signal that came meanwhile is handled afterwards; what it tells again is known by then.
-        blind_sec = max(0.0, now - blind_since) if blind_since else 0.0
         event = Resync(tuple(seen), tuple(records), is_whole, blind_sec, cause)
         self._queue.append(event._replace(boot=self.ports.boot, wall_offset=self._wall_offset()))
         self._run(cursor)
+        is_much = len(records) > _MUCH
+        del event, records
+        if is_much:
+            gc.collect()  # of all that, idle, nothing would be given back
         self._rows_since_cursor = 0
 
     def signals_came(self, *, to_the_end: bool = False) -> bool:
@@ -189,7 +203,7 @@ class Loop:
         before, memory = self.memory, self.memory
         actions: list[Action] = []
         for event in events:
-            self.last.append(event)
+            self.last.append(_short(event))
             decision = decide(memory, event, now)
             memory = decision.memory
             actions += decision.actions
@@ -314,6 +328,13 @@ class Loop:
         if force or names != self._watched:
             self._watched = names
             self.ports.signals.watch(names)
+
+
+def _short(event: Event) -> Event:
+    """Return what is worth keeping of the event: a gap in a storm has 20 MB of records."""
+    if not isinstance(event, Resync):
+        return event
+    return event._replace(seen=event.seen[:_SHOWN], records=event.records[:_SHOWN])
 
 
 def remembered(stored: Stored, boot: str) -> Memory:

@@ -14,6 +14,7 @@ from typing import Any
 from sysresp.ports import Manager, Question, Seen
 
 _ROUNDS = 4  # so often a unit that changes meanwhile is read; its next signal puts it right
+_FEW = 8
 _STAMP = "StateChangeTimestampMonotonic"
 _UNIT = {"ActiveState": "active", "SubState": "sub", "InvocationID": "invocation", "Job": "job"}
 _SERVICE = {  # of every run
@@ -36,7 +37,8 @@ _UNKNOWN_BYTES = 2**64 - 1  # CGROUP_LIMIT_MAX: the cgroup does not count
 def seen(manager: Manager, names: Sequence[str]) -> list[Seen]:
     """Return how each of these units is, in their order; LoadState "not-found" for one that is nowhere."""
     wanted = set(names)
-    rows = {row.name: row for row in manager.units(["*"]) if row.name in wanted}
+    patterns = names if len(names) <= _FEW else ["*"]  # PID 1 compares each unit with each of them
+    rows = {row.name: row for row in manager.units(patterns) if row.name in wanted}
     # What is not loaded has nothing to tell but that, and would be loaded anew for each property.
     others = manager.units_by_name([name for name in names if name not in rows])
     rows |= {row.name: row for row in others if row.active_state != "inactive" or row.job_id}

@@ -71,6 +71,7 @@ class SystemRecords:
         wanted = {unit.encode(): unit for unit in units}
         records: list[Record] = []
         failed: set[tuple[str, str]] = set()
+        words: dict[bytes, str] = {}  # each run is named by some five records, each boot by all
         deadline, mark_deadline = time.monotonic() + _LIMIT_SEC, time.monotonic() + _MARK_SEC
         is_marked = not is_whole  # if it could not be written, nothing is waited for
         while True:
@@ -84,7 +85,7 @@ class SystemRecords:
                 is_first, cursor = False, here
                 is_marked |= entry.get(b"SYSRESP_MARK") == mark
                 unit = wanted.get(entry.get(self._unit, b""))
-                record = self._record(entry, unit) if unit is not None else None
+                record = self._record(entry, unit, words) if unit is not None else None
                 if record is None:
                     continue
                 if record.kind == "failed":  # said again when systemd gives up
@@ -119,7 +120,7 @@ class SystemRecords:
         is_dropped = entry.get(b"MESSAGE_ID") == _DROPPED.encode()
         return is_dropped and (self._user or entry.get(b"OBJECT_PID") == b"1")
 
-    def _record(self, entry: Entry, unit: str) -> Record | None:
+    def _record(self, entry: Entry, unit: str, words: dict[bytes, str]) -> Record | None:
         kind = _KINDS.get(entry.get(b"MESSAGE_ID", b""))
         if kind is None:
             return None
@@ -131,16 +132,20 @@ class SystemRecords:
         return Record(
             kind,
             unit,
-            entry.get(self._run, b"").decode(errors="replace"),
+            _word(words, entry.get(self._run, b"")),
             _number(entry, b"__REALTIME_TIMESTAMP") / 1e6,
             (_number(entry, b"__MONOTONIC_TIMESTAMP") - _delay(entry)) / 1e6,
-            entry.get(b"_BOOT_ID", b"").decode(errors="replace"),
+            _word(words, entry.get(b"_BOOT_ID", b"")),
             entry.get(_RESULTS.get(kind, b""), b"").decode(errors="replace"),
             entry.get(b"JOB_TYPE", b"").decode() if kind in ("start-failed", "stopped") else "",
             code,
             _number(entry, b"EXIT_STATUS") if code else 0,
             _number(entry, b"N_RESTARTS") if kind == "restart" else 0,
         )
+
+
+def _word(words: dict[bytes, str], raw: bytes) -> str:
+    return words.get(raw) or words.setdefault(raw, raw.decode(errors="replace"))
 
 
 def _delay(entry: Entry) -> int:
