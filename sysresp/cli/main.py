@@ -340,11 +340,11 @@ def _act(verb: str, names: list[str], project: str, user: bool, no_color: bool) 
 
 
 def _watch(names: list[str], project: str, user: bool, json: bool, no_color: bool) -> int:
-    from sysresp.cli import top
+    from sysresp.cli import top as command
 
     if json:
         raise boundary.usage("--watch and --json exclude each other", "sysresp events -f --json follows")
-    return top.run(top.Asked(tuple(names or ()), project, options.scope(user), colour=not no_color))
+    return command.run(command.Asked(tuple(names or ()), project, options.scope(user), colour=not no_color))
 
 
 def run() -> None:
