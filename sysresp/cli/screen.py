@@ -10,6 +10,7 @@ wait for six. Rule: between `enter` and `leave` nothing else writes to the termi
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import termios
@@ -35,6 +36,7 @@ SEQUENCES = {
     b"\033[F": "end", b"\033OF": "end", b"\033[4~": "end", b"\033[8~": "end",
     b"\r": "enter", b"\n": "enter", b" ": "page down",
 }  # fmt: skip
+_UNKNOWN = re.compile(rb"\033[\[O][ -?]{0,16}([@-~]?)")
 
 
 def keys(data: bytes) -> tuple[list[str], bytes]:
@@ -54,9 +56,10 @@ def keys(data: bytes) -> tuple[list[str], bytes]:
                 at += 1
             elif any(sequence.startswith(rest) for sequence in SEQUENCES):
                 return found, rest
-            elif rest[1:2] in (b"[", b"O"):  # a key that means nothing here: up to its last byte
-                end = next((n for n in range(2, len(rest)) if 0x40 <= rest[n] <= 0x7E), len(rest) - 1)
-                at += end + 1
+            elif unknown := _UNKNOWN.match(rest):  # a key that means nothing here, as a whole
+                if not unknown[1] and unknown.end() == len(rest):
+                    return found, rest
+                at += unknown.end()
             else:
                 found.append("escape")
                 at += 1
