@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 
 from sysresp.cli import rows, table
 from sysresp.cli.picture import Asked, Picture
-from sysresp.cli.screen import SEQUENCES, keys
+from sysresp.cli.screen import SEQUENCES, Screen, keys
 from sysresp.cli.top_view import (
     Event,
     Form,
@@ -43,20 +46,19 @@ NOW = 1_700_000_000.0
 
 @st.composite
 def some_rows(draw_: st.DrawFn) -> list[rows.Row]:
+    """Rows that are as different as a few drawn values let them be."""
+    texts = draw_(st.lists(any_text, min_size=1, max_size=4))
+    numbers = [None, *draw_(st.lists(st.integers(0, 2**64), max_size=3))]
+    times = [None, *draw_(st.lists(st.floats(0, 4e9), max_size=3))]
+    projects = draw_(st.sampled_from([("shop",), ("shop", "日本")]))
     out = []
-    for number in range(draw_(st.integers(0, 70))):
-        service = draw_(any_text)
-        seen = rows.Observed(f"u{number}.service", service, "", True, True, "loaded", "active", "running")
-        row = rows.Row(draw_(st.sampled_from(["shop", "日本"])), seen)
-        row.set(
-            draw_(any_text), draw_(st.sampled_from([rows.OK, rows.BUSY, rows.OFF, rows.BAD])), "x" * number
-        )
-        row.since = draw_(st.none() | st.floats(0, 2e9))
-        row.next_start = draw_(st.none() | st.floats(0, 4e9))
-        row.restarts = draw_(st.none() | st.integers(0, 2**64))
-        row.memory = draw_(st.none() | st.integers(0, 2**64))
-        row.pid = draw_(st.none() | st.integers(1, 2**22))
-        row.healthy = draw_(st.sampled_from([None, True, False]))
+    for n in range(draw_(st.integers(0, 70))):
+        seen = rows.Observed(f"u{n}.service", texts[n % len(texts)], "", True, True, "loaded", "active")
+        row = rows.Row(projects[n % len(projects)], seen)
+        row.set(texts[n % 3 % len(texts)], (rows.OK, rows.BUSY, rows.OFF, rows.BAD)[n % 4], "x" * n)
+        row.since, row.next_start = times[n % len(times)], times[n % 3 % len(times)]
+        row.restarts, row.memory = numbers[n % len(numbers)], numbers[n % 3 % len(numbers)]
+        row.pid, row.healthy = numbers[n % 2 % len(numbers)], (None, True, False)[n % 3]
         out.append(row)
     return out
 
@@ -69,7 +71,7 @@ def views(draw_: st.DrawFn) -> View:
     )
     return View(
         found,
-        {row.observed.name: Use(draw_(st.none() | st.floats(0, 6400)), 5) for row in found},
+        dict.fromkeys((row.observed.name for row in found[::2]), Use(draw_(st.floats(0, 6400)), 5)),
         events,
         NOW,
         f"u{draw_(st.integers(0, 80))}.service",
@@ -211,6 +213,32 @@ def test_use_is_read_from_the_control_groups(world: World) -> None:
     picture.measure([])
     assert picture.use == {}
     picture.close()
+
+
+def test_the_terminal_comes_back_from_an_error() -> None:
+    ours, its = os.openpty()
+    before = termios.tcgetattr(its)
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGTSTP, signal.SIGWINCH)]
+
+    class Bug(Exception):
+        pass
+
+    with open(its, "w", encoding="utf-8") as out:  # noqa: PTH123 - a descriptor
+        with pytest.raises(Bug), Screen(out, its) as screen:  # noqa: PT012
+            assert not termios.tcgetattr(its)[3] & (termios.ICANON | termios.ECHO)
+            screen.show(["日本", "two"])
+            screen.show(["日本", "2"])
+            os.write(ours, b"j\033")
+            os.kill(os.getpid(), signal.SIGWINCH)
+            assert screen.read() == ["resize", "j", "escape"]
+            raise Bug
+        assert termios.tcgetattr(its) == before
+        text = os.read(ours, 9999).decode()
+    os.close(ours)
+    assert text.count("日本") == 1  # what is there already is not written again
+    assert text.endswith("\033[?1049l")
+    found = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGTSTP, signal.SIGWINCH)]
+    assert found == handlers
 
 
 def test_it_needs_a_terminal_and_no_json(world: World) -> None:

@@ -22,9 +22,7 @@ from sysresp.model import Scope
 from sysresp.systemd.logs import LINE, JournalLogs, LogEntry, Wanted
 
 LINES = 50
-NOT_READABLE = (
-    "only what your own user may see of the journal is shown: be root, or in the group systemd-journal"
-)
+NOT_READABLE = "you may not read all of the journal: be root, or in the group systemd-journal"
 
 
 class Logs(Protocol):

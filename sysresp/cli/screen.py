@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from sysresp.cli.top_view import Size
+from sysresp.errors import SysrespError
 
 # Alternate screen, no wrapping at the right edge, no cursor; and back.
 _ENTER = "\033[?1049h\033[?7l\033[?25l\033[H\033[2J"
@@ -88,6 +89,13 @@ class Screen:
         return self._in, self._wake
 
     def __enter__(self) -> Screen:
+        """Take the terminal; SysrespError if it does not let us."""
+        try:
+            return self._begin()
+        except termios.error as error:
+            raise SysrespError(f"cannot use the terminal: {error.args[-1]}") from error
+
+    def _begin(self) -> Screen:
         self._mode = termios.tcgetattr(self._in)
         self._old_waker = signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         for number in _CAUGHT:
@@ -120,10 +128,12 @@ class Screen:
     def _leave(self) -> None:
         if self._is_on:
             self._is_on = False
+            ours = signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # in the background this would stop us
             try:
                 self._write(_LEAVE)
             finally:
                 termios.tcsetattr(self._in, termios.TCSADRAIN, self._mode)
+                signal.signal(signal.SIGTTOU, ours)
 
     def size(self) -> Size:
         """Return the size of the terminal."""

@@ -93,7 +93,7 @@ class JournalLogs:
 
     def is_readable(self) -> bool:
         """Say whether all of it can be seen; journalctl shows others what is theirs, and succeeds."""
-        return self._user or is_readable()
+        return is_readable() or (self._user and is_readable(f"user-{os.geteuid()}.journal"))
 
     def read(self, wanted: Wanted, reader_of: int = -1) -> Generator[list[LogEntry], None, None]:
         """Yield the entries in batches; ends when there are no more, or nobody reads `reader_of` any more.

@@ -152,11 +152,11 @@ def _number(entry: Entry, name: bytes) -> int:
     return int(value) if value.isdigit() else 0
 
 
-def is_readable() -> bool:
-    """Say whether the system's own journal may be read; to others journalctl shows theirs, and succeeds."""
+def is_readable(file: str = "system.journal") -> bool:
+    """Say whether this journal may be read, the system's own; journalctl shows what may be, and succeeds."""
     for top in ("/var/log/journal", "/run/log/journal"):
         try:
-            found = [f"{top}/{name}/system.journal" for name in os.listdir(top)]  # noqa: PTH208 - pathlib costs 4 ms
+            found = [f"{top}/{name}/{file}" for name in os.listdir(top)]  # noqa: PTH208 - pathlib costs 4 ms
         except OSError:
             continue
         if any(os.access(path, os.R_OK) for path in found):

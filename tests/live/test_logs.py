@@ -98,6 +98,21 @@ def test_following_tells_a_crash_and_ends_by_ctrl_c(shop: Box) -> None:
     assert journalctls(shop) == []
 
 
+def test_following_loses_nothing(shop: Box) -> None:
+    unit = follow(shop, "many", "-p", "StandardOutput=file:/tmp/all")
+    names = [f"many@{n}" for n in range(1, 5)]
+    shop.systemctl("restart", *(f"{shop.project}-{name}.service" for name in names))
+    said = re.compile(r" (many@\d) \| (\d+)$", re.MULTILINE)
+
+    def found() -> list[tuple[str, str]]:
+        return said.findall(shop.read("/tmp/all"))
+
+    until(lambda: len(found()) >= 2000, "all lines")
+    for name in names:
+        assert [number for who, number in found() if who == name] == [str(n) for n in range(500)]
+    shop.systemctl("kill", "-s", "INT", unit)
+
+
 def test_a_reader_that_goes_away_ends_it_at_once(shop: Box) -> None:
     """No line comes that could fail to be written."""
     unit = follow(shop, "many", "/bin/sh", "-c", '"$@" | read line', "sh")
