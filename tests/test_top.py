@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import termios
 from collections.abc import Iterator
@@ -107,14 +108,14 @@ def test_the_selected_row_is_in_sight_and_little_moves(view: View, size: Size) -
         assert sum("\033[7m" in line for line in draw(view, size, Form())) == 1
 
 
-@given(views(), sizes)
+@given(views(), st.builds(Size, st.integers(10, 60), st.integers(3, 9)))
 def test_all_of_an_overlay_can_be_read(view: View, size: Size) -> None:
-    overlay = view.overlay or Overlay("why", ("a", "b" * 300, "z"))
+    overlay = view.overlay or Overlay("why", ("a", "b" * 100, "z"))
     seen = ""
     for first in range(last_first(overlay, size) + 1):
         lines = draw(view._replace(overlay=overlay._replace(first=first)), size, Form())
         seen += lines[1] if size.height > 1 else ""
-    if size.height == 3 and size.width > 1:  # one line of text
+    if size.height == 3:  # one line of text
         assert seen == "".join(table.clean(line.expandtabs()) for line in overlay.lines)
 
 
@@ -233,7 +234,10 @@ def test_the_terminal_comes_back_from_an_error() -> None:
             assert screen.read() == ["resize", "j", "escape"]
             raise Bug
         assert termios.tcgetattr(its) == before
-        text = os.read(ours, 9999).decode()
+        data = b""
+        while select.select([ours], [], [], 0)[0]:
+            data += os.read(ours, 9999)
+        text = data.decode()
     os.close(ours)
     assert text.count("日本") == 1  # what is there already is not written again
     assert text.endswith("\033[?1049l")
