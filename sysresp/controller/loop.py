@@ -281,8 +281,9 @@ class Loop:
         manager = self.ports.manager
         found = manager.properties(unit, "Unit", _REQUIREMENTS)
         names = tuple(dict.fromkeys(str(n) for value in found.values() for n in _items(value)))
+        bound = tuple(str(n) for n in _items(found.get("BindsTo")))
         outside = [name for name in names if name not in self.memory.roster.members]
-        self._queue += [Required(unit, names), *observe.seen(manager, outside)]
+        self._queue.append(Required(unit, names, bound, tuple(observe.seen(manager, outside))))
 
     def _probe(self, changed: Mapping[str, UnitMemory | None]) -> None:
         if self.probes is None:
