@@ -224,6 +224,31 @@ def test_a_run_that_was_known_and_of_which_the_journal_knows_nothing_more() -> N
     assert {row.source for row in told.rows.values()} == {"count"}  # what says that the details are gone
 
 
+@pytest.mark.parametrize(
+    ("seen", "rows"),
+    [
+        (ended(2, sub="dead", result="success", active="inactive"), []),
+        (ended(2, sub="exited", result="success", active="active"), []),
+        (ended(2), ["A"]),
+        (ended(2, sub="auto-restart"), ["A"]),
+    ],
+    ids=["dead", "exited", "failed", "waits"],
+)
+def test_what_ended_before_there_was_a_ledger(seen: Seen, rows: list[str]) -> None:
+    told = Controller(web=Supervision())
+    resync(told, seen)
+    assert list(told.rows) == rows
+    told(60, up(60, "B"), *stopping(61, run="B"))
+    assert list(told.rows) == [*rows, "B"]
+
+
+def test_what_began_and_ended_in_the_gap_is_a_row() -> None:
+    told = Controller(web=Supervision())
+    seen = ended(2, sub="dead", result="success", active="inactive")
+    resync(told, seen, [record("finished", 2, result="success")])
+    assert list(told.rows) == ["A"]
+
+
 def test_another_boot_ends_every_run() -> None:
     told = Controller(web=Supervision(), db=Supervision())
     told(5000, Resync((Seen(WEB), Seen(DB)), boot="a"), up(5001), up(5001, "D", unit=DB))
