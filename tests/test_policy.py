@@ -87,6 +87,17 @@ def test_what_restart_does_not_follow_is_final_at_once(policy: Supervision, seen
     assert told.actions == ()  # RemainAfterExit=: finished once
 
 
+@pytest.mark.parametrize("sub", ["auto-restart-queued", "dead"])
+def test_a_run_does_not_end_by_how_the_one_before_did(sub: str) -> None:
+    """A first look may come when the unit has crashed and begins anew: nothing is known of the first run."""
+    told = Controller(web=Supervision())
+    told(2, ended(2, "B", sub, job=5, result="success", exec_code=2, exec_status=9))
+    assert told.rows == {}
+    told(3, up(3, "B"), ended(4, "B", "auto-restart"))
+    row = told.rows["B"]
+    assert (row.result, row.exec_code, row.exec_status, row.attempt) == ("exit-code", 1, 3, 1)
+
+
 def test_a_skipped_start_is_no_run() -> None:
     told = Controller(web=Supervision())
     told(2, Seen(WEB, "activating", "condition", "A", main_pid=7, changed=2.0))
