@@ -330,6 +330,37 @@ def test_what_is_bound_to_the_dead_is_started_with_it(scene: Scene) -> None:
     assert scene.active() != "active"
 
 
+def test_what_is_nobodys_is_heard_to_come_up(scene: Scene) -> None:
+    needs_db(scene, "Requires")
+    scene.roster = Roster({WEB: scene.roster.members[WEB]})
+    scene.loop.roster_changed()
+    scene.systemd.fail[DB] = "canceled"
+    scene.systemd.stop(DB)
+    scene.live(1)
+    scene.systemd.start(WEB)
+    scene.live(1)
+    assert scene.loop.memory.units[WEB].on
+    del scene.systemd.fail[DB]
+    scene.systemd.start(DB)
+    scene.live(10)
+    assert scene.active() == "active"
+
+
+def test_a_project_that_is_stopped_is_asked_about_at_once(scene: Scene) -> None:
+    units = [f"shop-many@{n}.service" for n in range(40)]
+    for unit in units:
+        scene.add(unit, Supervision())
+    before = len(scene.systemd.calls)
+    for unit in units:
+        scene.systemd.stop(unit)
+    scene.live(1)
+    assert {row.fate for row in scene.rows()} == {Fate.STOPPED}
+    calls = [call[0] for call in scene.systemd.calls[before:]]
+    assert calls.count("stop") == len(units)
+    assert len(calls) - len(units) < 4 * len(units)
+    assert calls.count("units") < 10
+
+
 def test_nothing_that_is_stored_of_no_member_stays(scene: Scene) -> None:
     scene.add(WEB, Supervision())
     scene.add(DB, Supervision())
