@@ -15,6 +15,7 @@ from sysresp.controller.events import (
     Kill,
     Look,
     Member,
+    Memory,
     NewRoster,
     Note,
     Refused,
@@ -23,9 +24,11 @@ from sysresp.controller.events import (
     Roster,
     Row,
     Start,
+    UnitMemory,
     Wait,
     Wake,
 )
+from sysresp.controller.policy import decide
 from sysresp.ports import Gone, Record, Seen
 from sysresp.units.supervision import Probe, Supervision
 from tests.policy_scenes import DB, EPOCH, FINAL, WEB, Controller, ended, limit_hit, stopping, unhealthy, up
@@ -289,3 +292,43 @@ def test_what_was_asked_for_before_a_kill_is_asked_for_again() -> None:
     told(1, up(1))
     assert unhealthy(told, 2) == [Kill(WEB, "unhealthy: status 500")]
     assert [type(action) for action in resync(told, up(1))] == [Kill]
+
+
+def test_a_queued_restart_of_a_unit_that_is_dead_is_no_run_yet() -> None:
+    """Up to 253 the restart's job stops the unit once more: counted already, and not begun."""
+    known = UnitMemory(invocation="a" * 32, is_ended=False, active="active", sub="running", n_restarts=5)
+    memory = Memory(boot="b", roster=Roster({WEB: Member(WEB)}), units={WEB: known})
+    seen = Seen(
+        WEB, job=9, invocation="b" * 32, result="exit-code", n_restarts=7, exec_code=1, exec_status=3
+    )
+    seen = seen._replace(started=99.0, ended=100.0, changed=104.0)
+    rows = [a.exit for a in decide(memory, Resync((seen,), boot="b"), 104.5).actions if isinstance(a, Row)]
+    assert [row.invocation for row in rows] == ["a" * 32, "b" * 32]
+
+
+def test_a_restart_that_is_counted_twice_is_one_run() -> None:
+    """A reload of systemd while the restart's job is queued: it is scheduled, and counted, once more."""
+    waits = UnitMemory(
+        invocation="a" * 32, active="activating", sub="auto-restart", n_restarts=5, changed=90.0
+    )
+    memory = Memory(boot="b", roster=Roster({WEB: Member(WEB)}), units={WEB: waits})
+    again = Seen(WEB, "activating", "auto-restart", "a" * 32, "exit-code", job=9, n_restarts=6, changed=90.0)
+    once = decide(memory, again, 91.0).memory
+    twice = decide(once, again._replace(n_restarts=7), 91.1).memory
+    assert twice.units[WEB].credit == 1
+    runs = Seen(WEB, "active", "running", "b" * 32, n_restarts=7, main_pid=3, started=92.0, changed=92.0)
+    after = decide(twice, runs, 92.1)
+    assert not after.memory.units[WEB].missing
+    assert not after.actions
+
+    # The same while nobody listens: the journal has the restart twice.
+    told = tuple(Record("restart", WEB, "a" * 32, EPOCH + at, at, "b") for at in (90.5, 90.6))
+    resync = Resync((runs,), told, boot="b")
+    assert not _lost(decide(memory, resync, 93.0).actions)
+    # The first of the two was heard live.
+    resync = Resync((runs,), told[1:], boot="b")
+    assert not _lost(decide(once, resync, 93.0).actions)
+
+
+def _lost(actions: Iterable[Action]) -> list[Exit]:
+    return [a.exit for a in actions if isinstance(a, Row) and a.exit.invocation.startswith("lost-")]

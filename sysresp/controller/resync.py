@@ -110,7 +110,8 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
             found["uncounted"] += 1
             count = known.missing
         else:
-            count = deaths(known, seen, where, told.refused + is_ahead)
+            refused = told.refused + told.counted_again(known) + is_ahead
+            count = deaths(known, seen, where, refused)
             is_ours = _is_ours(member, known, seen, told)
     known, named = _past(draft, member, known, seen, told)
     found["journal"] += named
@@ -216,7 +217,7 @@ def _is_ahead(member: Member, known: UnitMemory, seen: Seen, where: Phase, told:
     After a gap nobody knows whether a unit that failed hit the start limit; if it can, it is taken for that.
     """
     if where is not Phase.FAILED:
-        return where is Phase.WAITING and is_queued(seen)
+        return where in (Phase.WAITING, Phase.DEAD) and is_queued(seen)
     if told.was_refused(seen.invocation):
         return True  # it was to be restarted, and nobody stopped it: that is never left as `failed`
     if known.invocation == seen.invocation:
