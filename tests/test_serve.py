@@ -351,7 +351,7 @@ def test_a_lost_connection_is_made_again(scene: Scene) -> None:
 
 
 def test_however_much_fails_it_connects_once(scene: Scene) -> None:
-    """The second connection would get the number of the first, which epoll has let go and asyncio has not."""
+    """The second would get the number of the first, which epoll has let go and asyncio has not."""
     scene.begin()
     opened = scene.signals.opened
     scene.signals.break_off()
