@@ -48,7 +48,7 @@ from sysresp.controller.policy import decide
 from sysresp.controller.tables import Stored
 from sysresp.errors import Exit as Status
 from sysresp.errors import SysrespError
-from sysresp.ports import Clock, Lost, Manager, Notify, Records, Signals, UnitProblem
+from sysresp.ports import Clock, Lost, Manager, Notify, Question, Records, Signals, UnitProblem
 
 UP = frozenset({"active", "reloading", "refreshing"})
 _MUCH = 1_000  # records: 0.4 MB
@@ -215,8 +215,10 @@ class Loop:
             self._do(action)
         if looks and (names := sorted({action.unit for action in actions if isinstance(action, Look)})):
             self._queue += observe.seen(self.ports.manager, names)
-        if any(isinstance(action, AskRequired) for action in actions):
-            self._watch()
+        if asked := sorted({action.unit for action in actions if isinstance(action, AskRequired)}):
+            self._ask_required(asked)
+        elif any(isinstance(event, Required) for event in events):
+            self._watch()  # no longer those of the answer that nobody waits for
         if any(isinstance(action, Recount) for action in actions):
             self.resync("runs that no signal told of")
 
@@ -267,7 +269,7 @@ class Loop:
         manager = self.ports.manager
         try:
             match action:
-                case Row() | Note() | Look() | Recount():
+                case Row() | Note() | Look() | AskRequired() | Recount():
                     pass
                 case Start(unit):
                     manager.restart(unit)
@@ -279,8 +281,6 @@ class Loop:
                     manager.kill(unit, signal.SIGKILL)
                 case ResetFailed(unit):
                     manager.reset_failed(unit)
-                case AskRequired(unit):
-                    self._ask_required(unit)
         except UnitProblem as problem:
             self._queue.append(Refused(problem.unit, type(action).__name__, problem.code))
         except SysrespError as error:
@@ -295,12 +295,20 @@ class Loop:
         if row.sub_state == "auto-restart":
             self.ports.manager.restart(unit)
 
-    def _ask_required(self, unit: str) -> None:
-        manager = self.ports.manager
-        found = manager.properties(unit, "Unit", _REQUIREMENTS)
-        names = tuple(dict.fromkeys(str(n) for value in found.values() for n in _items(value)))
-        outside = [name for name in names if name not in self.memory.roster.members]
-        self._queue += [Required(unit, names), *observe.seen(manager, outside)]
+    def _ask_required(self, units: Sequence[str]) -> None:
+        """Read what these units require, all at once: a whole project may have been stopped."""
+        manager, members = self.ports.manager, self.memory.roster.members
+        answers = manager.many_properties([Question(unit, "Unit", _REQUIREMENTS) for unit in units])
+        needs = [
+            dict.fromkeys(str(n) for value in found.values() for n in _items(value)) for found in answers
+        ]
+        outside = sorted({name for names in needs for name in names if name not in members})
+        self._watch(outside)  # before they are looked at
+        seen = {one.unit: one for one in observe.seen(manager, outside)}
+        for unit, found, names in zip(units, answers, needs, strict=True):
+            bound = tuple(str(n) for n in _items(found.get("BindsTo")))
+            others = tuple(seen[name] for name in names if name in seen)
+            self._queue.append(Required(unit, tuple(names), bound, others))
 
     def _probe(self, changed: Mapping[str, UnitMemory | None]) -> None:
         if self.probes is None:

@@ -2,7 +2,8 @@
 
 Owns the closing of gaps. Ends in the memory that there would be had nothing been missed, but for what
 neither systemd nor its journal knows any more. Rule: for each unit first the runs that are over, in their
-order, then the look at it as it is now, by the same code as any other look (`runs.look`).
+order, then the look at it as it is now, by the same code as any other look (`runs.look`). What ended before
+the ledger knew of the unit, and is down by no failure, is no row: nobody could say who ended it.
 """
 
 from __future__ import annotations
@@ -99,6 +100,11 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
     if known is None:
         known = NEW._replace(n_restarts=seen.n_restarts, failures=seen.n_restarts)
     where = phase(seen, known)
+    rests = where in (Phase.DEAD, Phase.EXITED) and bool(seen.invocation)
+    if not is_known and rests and seen.invocation not in told.runs:
+        known = known._replace(
+            invocation=seen.invocation, ended=max(seen.ended, seen.changed), result=seen.result
+        )
     count = is_ours = 0
     is_ahead = _is_ahead(member, known, seen, where, told)
     if is_known:

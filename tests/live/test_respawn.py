@@ -48,7 +48,7 @@ def test_a_hundred_restarts_of_itself_in_a_storm(arena: Box) -> None:
     assert len(set(own)) == TIMES
     assert not found.missing, storm.dump(found)
     assert not found.extra, storm.dump(found)
-    gaps = [float(m[1]) for text in notes(arena, "gap") if (m := re.search(r"for ([0-9.]+)s", text))]
+    gaps = [float(m[1]) for text in notes(arena, "gap") if (m := re.search(r"blind for ([0-9.]+) s", text))]
     assert len(gaps) >= TIMES
     print(
         f"\nsystemd {arena.version}, seed {storm.seed}: {TIMES} restarts, {found.runs} exits, "
