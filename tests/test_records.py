@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysresp.ports import Record
-from sysresp.systemd.records import SystemRecords, _parse
+from sysresp.systemd.export import parse
+from sysresp.systemd.records import SystemRecords
 
 NAMES = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=12).map(str.encode)
 ENTRIES = st.lists(st.dictionaries(NAMES, st.binary(max_size=40), min_size=1, max_size=5), max_size=5)
@@ -30,14 +31,14 @@ def test_what_was_written_is_read_in_any_pieces(entries: list[dict[bytes, bytes]
     raw = export(entries)
     found, rest = [], b""
     for at in range(0, len(raw), size):
-        more, rest = _parse(rest + raw[at : at + size])
+        more, rest = parse(rest + raw[at : at + size])
         found += more
     assert (found, rest) == (entries, b"")
 
 
 def test_a_value_is_no_entry() -> None:
     forged = b"x\n\n__CURSOR=c\nMESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c\nUNIT=a.service\n\n"
-    assert _parse(export([{b"UNIT": forged}]))[0] == [{b"UNIT": forged}]
+    assert parse(export([{b"UNIT": forged}]))[0] == [{b"UNIT": forged}]
 
 
 COMMON = {b"__REALTIME_TIMESTAMP": b"2500000", b"__MONOTONIC_TIMESTAMP": b"1500000", b"_BOOT_ID": b"b"}
