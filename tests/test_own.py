@@ -210,7 +210,7 @@ def test_what_came_up_again_or_was_stopped_is_not(tmp_path: Path, state: tuple[s
 def test_the_daemon_starts_without_typer() -> None:
     program = (
         "import sys, sysresp.__main__ as main, sysresp.cli.daemon as daemon\n"
-        "daemon.run = lambda scope: print(scope, *sys.modules, flush=True) or 7\n"
+        "daemon.run = lambda scope, _heard: print(scope, *sys.modules, flush=True) or 7\n"
         "main.main()"
     )
     for words, scope in (([], "system"), (["--user"], "user")):

@@ -48,14 +48,14 @@ EXITED = {b"MESSAGE_ID": b"98e322203f7a4ed290d09fe03c09fe15", b"INVOCATION_ID": 
 def test_an_exit_is_that_of_the_main_process() -> None:
     records = SystemRecords()
     exited = EXITED | {b"EXIT_CODE": b"dumped", b"EXIT_STATUS": b"11", b"COMMAND": b"ExecStart"}
-    found = records._record(exited, "a.service")
+    found = records._record(exited, "a.service", {})
     assert found == Record("exited", "a.service", "i", 2.5, 1.5, "b", exec_code=3, exec_status=11)
-    assert records._record(exited | {b"COMMAND": b"ExecStartPre"}, "a.service") is None
-    assert records._record({b"MESSAGE_ID": b"0" * 32}, "a.service") is None
+    assert records._record(exited | {b"COMMAND": b"ExecStartPre"}, "a.service", {}) is None
+    assert records._record({b"MESSAGE_ID": b"0" * 32}, "a.service", {}) is None
 
 
 def test_nothing_of_it_is_believed() -> None:
     odd = EXITED | {b"EXIT_CODE": b"\xff", b"EXIT_STATUS": b"-1", b"INVOCATION_ID": b"\xff"}
-    found = SystemRecords()._record(odd, "a.service")
+    found = SystemRecords()._record(odd, "a.service", {})
     assert found is not None
     assert (found.exec_code, found.exec_status, found.invocation) == (0, 0, "\ufffd")
