@@ -22,6 +22,7 @@ from sysresp.ports import Manager, UnitProblem
 from sysresp.reconcile import layout
 from sysresp.reconcile.manifest import Manifest, all_manifests
 from sysresp.systemd.files import RealFiles
+from sysresp.units import alerting
 from sysresp.units.supervision import Settings, loads, loads_settings
 
 CODE = Path(sysresp.__file__).parent
@@ -48,6 +49,7 @@ async def _serve(scope: str, code: str) -> int:
     import asyncio
     import random
 
+    from sysresp.controller.deliver import Post
     from sysresp.controller.ledger import FILE, Ledger, LedgerNewer, LedgerTrouble
     from sysresp.controller.loop import Loop, Ports
     from sysresp.controller.probes import Probes
@@ -101,9 +103,19 @@ async def _serve(scope: str, code: str) -> int:
     vitals = Vitals(clock.monotonic(), random.random(), code, unit.fingerprint())
     daemon = Daemon(loop, changes, own, vitals)
     probes = Probes(asyncio.get_running_loop(), daemon.health_turned)
+    queued = stored.alarm.queued if stored.alarm else ()
+    post = Post(
+        asyncio.get_running_loop(),
+        lambda: loop.memory.roster.alerts,
+        clock.now,
+        daemon.message_tried,
+        queued,
+    )
+    loop.post = post.add
     _take_fallback(loop, _state_directory(scope))
-    status = await daemon.run(probes, stored.meta.get(REQUEST, ""))
+    status = await daemon.run(probes, stored.meta.get(REQUEST, ""), post.begin)
     probes.close()
+    post.close()
     if daemon.failure is not None:
         _record(ledger, daemon.failure, [repr(event)[:2000] for event in loop.last])
     ledger.close()
@@ -227,6 +239,7 @@ def roster(manifests: list[Manifest], own_unit: str) -> Roster:
     """Return everything that these projects want to be looked after, and the controller itself."""
     members = {own_unit: Member(own_unit, project="sysresp", service="controller")}
     settings = Settings()
+    receivers: dict[str, alerting.Receiver] = {}
     for one in manifests:
         for unit in one.units:
             is_ours = one.project == "sysresp" and unit.name != own_unit  # the fallback, which is no service
@@ -237,7 +250,8 @@ def roster(manifests: list[Manifest], own_unit: str) -> Roster:
                 )
         if one.controller:
             settings = strictest(settings, loads_settings(dict(one.controller)))
-    return Roster(members, settings)
+        receivers |= {f"{one.project}/{name}": alerting.loads(alert) for name, alert in one.alerts.items()}
+    return Roster(members, settings, receivers)
 
 
 def strictest(one: Settings, other: Settings) -> Settings:

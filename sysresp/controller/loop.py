@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from sysresp.controller import observe
+from sysresp.controller.alarm import Alarm
 from sysresp.controller.events import (
     Action,
     AskRequired,
@@ -42,9 +43,11 @@ from sysresp.controller.events import (
     UnitMemory,
     Wake,
 )
+from sysresp.controller.incident_rows import Verdict
 from sysresp.controller.owed import Owed, Store
 from sysresp.controller.policy import decide
 from sysresp.controller.tables import Stored
+from sysresp.controller.telling import Message
 from sysresp.errors import Exit as Status
 from sysresp.errors import SysrespError
 from sysresp.ports import Clock, Lost, Manager, Notify, Records, Signals, UnitProblem
@@ -85,7 +88,9 @@ class Loop:
         self.cursor = stored.cursor
         self.owed = Owed(ports.ledger, {"boot": ports.boot}, ports.log)
         self.last: deque[Event] = deque(maxlen=50)  # for the record of a bug
+        self.alarm = Alarm(stored.alarm)
         self.probes: Prober | None = None
+        self.post: Callable[[Sequence[Message]], None] | None = None  # delivers messages, once stored
         self.is_connected = False
         self._queue: list[Event] = []
         self._away_since = 0.0  # since when nobody has listened; 0: somebody does
@@ -191,7 +196,9 @@ class Loop:
             actions += decision.actions
         self.memory = memory
         changed = changes(before.units, memory.units)
-        self._store(actions, changed, cursor)
+        messages = self._store(actions, changed, cursor)
+        if messages and self.post is not None:
+            self.post(messages)
         self._probe(changed)
         for action in actions:
             self._do(action)
@@ -203,8 +210,8 @@ class Loop:
             self.resync("runs that no signal told of")
 
     def _store(
-        self, actions: Iterable[Action], changed: Mapping[str, UnitMemory | None], cursor: str | None
-    ) -> None:
+        self, actions: Sequence[Action], changed: Mapping[str, UnitMemory | None], cursor: str | None
+    ) -> Sequence[Message]:
         owed = self.owed
         for action in actions:
             if isinstance(action, Row):
@@ -216,12 +223,26 @@ class Loop:
         owed.units |= changed
         if cursor is not None:
             owed.cursor = self.cursor = cursor
+        incidents, messages = self.alarm.take(actions, changed, self.memory, self.ports.clock.now())
+        owed.incidents |= incidents
+        owed.messages += messages
+        self.flush()
+        return messages
+
+    def wake_at(self) -> float:
+        """Return when `woken` is wanted next, for a unit or for an incident; 0: never."""
+        due = self.alarm.due and max(1e-6, self.alarm.due - self._wall_offset())
+        return min((at for at in (self.memory.wake_at(), due) if at), default=0.0)
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Take in what became of a message."""
+        self.owed.verdicts.append(verdict)
         self.flush()
 
     def flush(self) -> bool:
         """Write what is owed; return whether nothing is owed any more."""
         before = self.owed.trouble
-        is_paid = self.owed.pay(self.memory, self.cursor, self.ports.clock.now())
+        is_paid = self.owed.pay(self.memory, self.cursor, self.ports.clock.now(), self.alarm.known.incidents)
         if self.owed.trouble != before:
             self.ports.notify.status(self.summary())
         return is_paid

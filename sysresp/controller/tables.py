@@ -13,9 +13,12 @@ import sqlite3
 from collections.abc import Mapping
 from enum import StrEnum
 from math import isnan
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from sysresp.controller.events import Exit, Fate, Note, UnitMemory
+
+if TYPE_CHECKING:
+    from sysresp.controller.incident_rows import StoredAlarm
 
 FILE = "ledger.db"
 """Its name in the controller's StateDirectory (`reconcile.layout.controller_dirs`)."""
@@ -67,6 +70,36 @@ STEPS = (
         events TEXT NOT NULL                   -- JSON array of text, the last one last
     );
     """,
+    """
+    CREATE TABLE incident (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,                      -- when it was opened
+        resolved REAL NOT NULL,                -- 0: it is not over
+        root TEXT NOT NULL,                    -- the unit that the others depend on
+        failures INTEGER NOT NULL,
+        fields TEXT NOT NULL                   -- JSON object: all of it
+    );
+    CREATE INDEX incident_at ON incident (at);
+    CREATE INDEX incident_open ON incident (id) WHERE resolved = 0;
+    CREATE TABLE message (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,                      -- when it was made
+        key TEXT NOT NULL,
+        receiver TEXT NOT NULL,                -- PROJECT/NAME
+        incident INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        root TEXT NOT NULL,
+        due REAL NOT NULL,                     -- not before
+        body TEXT NOT NULL,                    -- JSON object: what is sent
+        state TEXT NOT NULL,                   -- queued | delivered | failed
+        tries INTEGER NOT NULL,
+        tried REAL NOT NULL,                   -- when it was last
+        why TEXT NOT NULL                      -- what went wrong then
+    );
+    CREATE UNIQUE INDEX message_key ON message (receiver, key);
+    CREATE INDEX message_queued ON message (id) WHERE state = 'queued';
+    CREATE INDEX message_at ON message (at);
+    """,
 )
 """What leads from each version of the schema (PRAGMA user_version) to the next."""
 
@@ -115,12 +148,17 @@ EXITS = f"SELECT id, at, {_QUOTED} FROM exit"
 NOTES = "SELECT id, at, kind, unit, text, key FROM note"
 
 
+Rows = tuple[str, list[tuple[Any, ...]]]
+"""A statement, and the values of each row that it is for."""
+
+
 class Stored(NamedTuple):
     """What the controller wrote when it last did."""
 
     units: dict[str, UnitMemory]
     meta: dict[str, str]
     cursor: str  # of the journal; "" if there is none yet
+    alarm: StoredAlarm | None = None  # of incidents and their messages; None: there is nothing
 
 
 class LedgerTrouble(Exception):
@@ -247,4 +285,9 @@ def stored(db: sqlite3.Connection) -> tuple[Stored, list[str]]:
             bad.append(str(unit))
     meta = {str(name): str(value) for name, value in db.execute("SELECT name, value FROM meta")}
     cursor = meta.pop(CURSOR, "")
-    return Stored(units, meta, cursor), bad
+    alarm = None
+    if int(db.execute("PRAGMA user_version").fetchone()[0]) > 1:
+        from sysresp.controller.incident_rows import stored_alarm  # noqa: PLC0415 - not for `status`
+
+        alarm = stored_alarm(db)
+    return Stored(units, meta, cursor, alarm), bad

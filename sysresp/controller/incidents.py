@@ -1,0 +1,410 @@
+"""Incidents: failures that belong together, from the first of them until all is well again.
+
+A pure correlator, run in the loop's step: what it knew, and what a batch of events changed -> what it knows,
+and the incidents that are to be stored with the batch's rows, in one transaction. No clock, no file, no bus.
+
+An incident has a root, the unit that others depend on, and consequences: units that are blocked by it. It
+opens when something will not mend by itself or goes on too long (`REASONS` of sysresp.units.alerting). An
+exit that systemd's Restart= follows is none, until there are `flaps` of them in `flaps_sec`. It ends when
+the root and all consequences have been well for a while, or nobody wants them to run any more.
+
+How the root is found: a blocked unit waits for units (`UnitMemory.on`); of those that are down, the one that
+is blocked itself leads on, to the one that is not. A dependent may be told of before what it depends on:
+then its own incident is merged into the other's, and any order of events ends in the same incidents.
+
+Rule: as in the policy, what is told twice, late or out of order must change nothing. Trouble is read from
+the memory of the units as they are now (level); only failures are counted (edge), each by its invocation.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from sysresp.controller.events import Action, Exit, Fate, Roster, Row, UnitMemory, Wait
+from sysresp.units.alerting import REASONS
+
+SETTLE_SEC = 5.0
+"""All must be well for so long before an incident is over."""
+
+KEPT_RUNS = 8
+MOST_PARTS = 1000
+_UP = frozenset({"active", "reloading", "refreshing"})
+_ENDED_WELL = frozenset({Fate.FINISHED, Fate.STOPPED})
+_HARMLESS = frozenset({"", "success", "exec-condition"})
+
+
+class Part(NamedTuple):
+    """One unit's share of an incident."""
+
+    unit: str
+    reasons: tuple[str, ...] = ()  # in the order of REASONS; (): others depend on it, and it is down
+    why: str = ""  # in words
+    since: float = 0.0  # seconds since the epoch
+    waits_for: tuple[str, ...] = ()  # the units that it is blocked by
+    failures: int = 0
+    exit: str = ""  # how its last failure ended
+    run: str = ""  # ... and its invocation
+
+
+class Told(NamedTuple):
+    """What one receiver has been told of an incident: seconds since the epoch, 0: not yet."""
+
+    opened: float = 0.0
+    last: float = 0.0
+    escalated: float = 0.0
+    resolved: float = 0.0
+
+
+class Incident(NamedTuple):
+    """Failures that belong together; stored as JSON, so fields are only added, with a default."""
+
+    id: int
+    root: str
+    opened: float
+    parts: tuple[Part, ...] = ()  # the root first, then in the order in which they joined
+    runs: tuple[str, ...] = ()  # the last invocations that were counted
+    well_since: float = 0.0  # 0: something is not well
+    resolved: float = 0.0  # when all was well; 0: it is not over
+    into: int = 0  # the incident that it turned out to be a consequence of
+    told: Mapping[str, Told] = {}  # by receiver, "PROJECT/NAME"
+
+    def units(self) -> tuple[str, ...]:
+        """Return its units, the root first."""
+        return tuple(part.unit for part in self.parts)
+
+    def reasons(self) -> frozenset[str]:
+        """Return all that makes it an incident."""
+        return frozenset(reason for part in self.parts for reason in part.reasons)
+
+    def failures(self) -> int:
+        """Return how many failures it has seen."""
+        return sum(part.failures for part in self.parts)
+
+
+class Failure(NamedTuple):
+    """One failure, as long as it belongs to no incident."""
+
+    at: float
+    run: str
+    exit: str
+
+
+class Open(NamedTuple):
+    """What the correlator remembers. Treated as immutable."""
+
+    incidents: Mapping[int, Incident] = {}  # that are not over
+    of: Mapping[str, int] = {}  # unit -> its incident
+    recent: Mapping[str, tuple[Failure, ...]] = {}  # of units that are in none
+    next_id: int = 1
+
+
+class Batch(NamedTuple):
+    """What happened, after the policy has decided on it."""
+
+    roster: Roster
+    units: Mapping[str, UnitMemory]  # all, as they are now
+    changed: Collection[str]  # units of which the memory changed, or went
+    failures: tuple[Exit, ...]
+    when: float  # now, in seconds since the epoch
+
+
+class Outcome(NamedTuple):
+    """What follows from a batch."""
+
+    known: Open
+    touched: Mapping[int, Incident] = {}  # new, changed or over: to be stored
+
+
+def failures_of(actions: Iterable[Action]) -> tuple[Exit, ...]:
+    """Return the ends of runs among these that are failures; a row's correction is none."""
+    return tuple(
+        action.exit
+        for action in actions
+        if isinstance(action, Row)
+        and (action.exit.attempt > 0 or (action.is_late and _is_failure(action.exit)))
+    )
+
+
+def _is_failure(one: Exit) -> bool:
+    return one.result not in _HARMLESS and one.fate not in (Fate.STOPPED, Fate.STOPPED_BY_US)
+
+
+def exit_words(one: Exit) -> str:
+    """Return how a run ended, shortly."""
+    if one.exec_code == 1:
+        return f"exit status {one.exec_status}"
+    if one.exec_code in (2, 3):
+        try:
+            name = signal.Signals(one.exec_status).name
+        except ValueError:
+            name = f"signal {one.exec_status}"
+        return f"killed by {name}" + (", core dumped" if one.exec_code == 3 else "")
+    return one.result
+
+
+def settle_sec(incident: Incident, roster: Roster) -> float:
+    """Return how long all must be well: after flapping, as long as its failures may be apart on average."""
+    settings = roster.settings
+    is_flapping = "flapping" in incident.reasons()
+    return max(SETTLE_SEC, settings.flaps_sec / settings.flaps) if is_flapping else SETTLE_SEC
+
+
+def trouble(known: UnitMemory) -> tuple[str, str]:
+    """Return the reason for which a member is in trouble, and why in words; "" if it is not."""
+    if known.is_stopped and known.is_ended:
+        return "", ""
+    if not known.is_ended:
+        return ("probe", f"unhealthy: {known.why}") if known.is_healthy is False else ("", "")
+    match known.wait, known.fate:
+        case Wait.BLOCKED, _:
+            return "blocked", "a unit that it requires is down"
+        case Wait.COOLDOWN, _:
+            return "gave-up", f"{known.why}, it waits for the end of its cooldown"
+        case Wait.NOTHING, Fate.GAVE_UP:
+            return "gave-up", known.why or "nothing starts it again"
+        case Wait.NOTHING, Fate.STOPPED_BY_US:
+            reason = "probe" if known.is_healthy is False else "gave-up"
+            return reason, f"stopped by sysresp: {known.why}" if known.why else "stopped by sysresp"
+    return "", ""
+
+
+def is_well(known: UnitMemory | None, *, is_member: bool) -> bool:
+    """Say whether the unit is as it should be, or nobody wants it to be any more."""
+    if known is None:
+        return True
+    if not is_member:
+        return known.active in _UP
+    if known.is_ended and (known.is_stopped or (known.fate in _ENDED_WELL and known.wait is Wait.NOTHING)):
+        return True
+    return known.active in _UP and known.is_healthy is not False
+
+
+def correlate(known: Open, batch: Batch) -> Outcome:
+    """Take in a batch: whose incidents open, grow, merge and end."""
+    desk = _Desk(known, batch)
+    for one in batch.failures:
+        desk.failed(one)
+    for unit in sorted(batch.changed, key=lambda name: (desk.is_blocked(name), name)):
+        desk.changed(unit)
+    affected = {*batch.changed, *(one.unit for one in batch.failures)}
+    for number in sorted({desk.of[unit] for unit in affected if unit in desk.of} | set(desk.touched)):
+        desk.judge(number)
+    for number, incident in desk.incidents.items():
+        if 0 < incident.well_since <= batch.when - settle_sec(incident, batch.roster):
+            desk.touched[number] = incident._replace(resolved=incident.well_since)
+    return desk.outcome()
+
+
+class _Desk:
+    """Where one batch is worked on; what was given is never changed."""
+
+    def __init__(self, known: Open, batch: Batch) -> None:
+        self.known = known
+        self.batch = batch
+        self.incidents: dict[int, Incident] = dict(known.incidents)
+        self.of: dict[str, int] = dict(known.of)
+        self.recent = known.recent
+        self.next_id = known.next_id
+        self.touched: dict[int, Incident] = {}
+
+    def put(self, incident: Incident) -> None:
+        if self.incidents.get(incident.id) != incident:
+            self.incidents[incident.id] = self.touched[incident.id] = incident
+
+    def outcome(self) -> Outcome:
+        over = [number for number, incident in self.touched.items() if incident.resolved]
+        for number in over:
+            self.incidents.pop(number, None)
+        gone = set(over)
+        of = {unit: number for unit, number in self.of.items() if number not in gone} if gone else self.of
+        if not self.touched and self.recent is self.known.recent:
+            return Outcome(self.known)
+        return Outcome(Open(self.incidents, of, self.recent, self.next_id), self.touched)
+
+    def is_member(self, unit: str) -> bool:
+        return unit in self.batch.roster.members
+
+    def is_blocked(self, unit: str) -> bool:
+        known = self.batch.units.get(unit)
+        return known is not None and known.wait is Wait.BLOCKED
+
+    # Failures
+
+    def failed(self, one: Exit) -> None:
+        """Count a failure: in the unit's incident, or among the recent ones, which may be too many."""
+        if not self.is_member(one.unit):
+            return
+        number = self.of.get(one.unit)
+        if number is not None:
+            self._count(self.incidents[number], one)
+            return
+        settings, at = self.batch.roster.settings, one.when or self.batch.when
+        recent = self.recent.get(one.unit, ())
+        if any(failure.run == one.invocation for failure in recent):
+            return
+        recent = tuple(sorted((*recent, Failure(at, one.invocation, exit_words(one)))))
+        first = recent[-1].at - settings.flaps_sec
+        recent = tuple(failure for failure in recent if failure.at > first)[-settings.flaps :]
+        self.recent = {**self.recent, one.unit: recent}
+        is_flapping, within = len(recent) >= settings.flaps, f"{settings.flaps_sec:g} s"
+        if is_flapping:
+            self._open_or_join(one.unit, "flapping", f"{len(recent)} failures within {within}")
+        if self._wants_every_exit(one.unit):
+            self._open_or_join(one.unit, "every-exit", "it failed")
+
+    def _open_or_join(self, unit: str, reason: str, why: str) -> None:
+        part = Part(unit, (reason,), why, self.batch.when)
+        number = self.of.get(unit)
+        if number is None:
+            self._add(unit, part)
+        else:
+            self._update(self.incidents[number], part)
+
+    def _wants_every_exit(self, unit: str) -> bool:
+        roster = self.batch.roster
+        member = roster.members[unit]
+        receivers = (roster.alerts.get(f"{member.project}/{name}") for name in member.supervision.alerts)
+        return any(receiver is not None and "every-exit" in receiver.on for receiver in receivers)
+
+    def _count(self, incident: Incident, one: Exit) -> None:
+        if one.invocation in incident.runs:
+            return
+        parts = [
+            part._replace(failures=part.failures + 1, exit=exit_words(one), run=one.invocation)
+            if part.unit == one.unit
+            else part
+            for part in incident.parts
+        ]
+        runs = (*incident.runs, one.invocation)[-KEPT_RUNS:]
+        self.put(incident._replace(parts=tuple(parts), runs=runs, well_since=0.0))
+
+    # Units
+
+    def changed(self, unit: str) -> None:
+        """Look at a unit of which the memory has changed."""
+        known = self.batch.units.get(unit)
+        if known is None or not self.is_member(unit):
+            return
+        reason, why = trouble(known)
+        if not reason or (reason == "blocked" and not known.on):
+            return  # what blocks it is asked for: it will change again
+        down = self._down(known) if reason == "blocked" else ()
+        if reason == "blocked" and not down:
+            return  # about to be started
+        root = self._root(unit)
+        self._join(Part(unit, (reason,), why, self.batch.when, down), root)
+
+    def _down(self, known: UnitMemory) -> tuple[str, ...]:
+        """Return the units that a blocked one waits for, and that are not well."""
+        units = self.batch.units
+        return tuple(u for u in sorted(known.on) if not is_well(units.get(u), is_member=self.is_member(u)))
+
+    def _root(self, unit: str) -> str:
+        """Follow what is blocked to what is not; a circle ends where it closes."""
+        seen = [unit]
+        while True:
+            known = self.batch.units.get(seen[-1])
+            if known is None or known.wait is not Wait.BLOCKED:
+                return seen[-1]
+            down = [other for other in self._down(known) if other not in seen]
+            if not down:
+                return seen[-1]
+            blocked = [other for other in down if self.is_blocked(other)]
+            seen.append((blocked or down)[0])
+
+    def _join(self, part: Part, root: str) -> None:
+        """Put a unit in trouble where it belongs: into the incident of its root."""
+        unit = part.unit
+        mine, other = self.of.get(unit), self.of.get(root)
+        if mine is None and other is None and root != unit:
+            self._add(root, Part(root, (), "down", self.batch.when))
+            other = self.of.get(root)
+        if mine is None:
+            if other is None:
+                self._add(unit, part)
+            elif len(self.incidents[other].parts) < MOST_PARTS:
+                incident = self.incidents[other]
+                runs = tuple(failure.run for failure in self.recent.get(unit, ()))
+                self.of[unit] = other
+                parts = (*incident.parts, self._with_recent(part))
+                runs = (*incident.runs, *runs)[-KEPT_RUNS:]
+                self.put(incident._replace(parts=parts, runs=runs, well_since=0.0))
+            return
+        self._update(self.incidents[mine], part)
+        if root == unit:
+            return
+        if other is None:
+            self._re_root(self.incidents[mine], root)
+        elif other != mine and self.incidents[mine].root == unit:
+            self._merge(self.incidents[mine], self.incidents[other])
+
+    def _update(self, incident: Incident, part: Part) -> None:
+        parts = []
+        for old in incident.parts:
+            if old.unit != part.unit:
+                parts.append(old)
+                continue
+            reasons = tuple(r for r in REASONS if r in {*old.reasons, *part.reasons})
+            waits_for = part.waits_for or old.waits_for
+            is_same = part.reasons[0] in old.reasons and not part.waits_for
+            why = old.why if is_same and old.why else part.why
+            parts.append(old._replace(reasons=reasons, why=why, waits_for=waits_for))
+        self.put(incident._replace(parts=tuple(parts)))
+
+    def _re_root(self, incident: Incident, root: str) -> None:
+        """Give an incident the root that nobody knew before."""
+        if incident.root not in self._all_below(root, incident):
+            return
+        self.of[root] = incident.id
+        parts = (Part(root, (), "down", self.batch.when), *incident.parts)
+        self.put(incident._replace(root=root, parts=parts, well_since=0.0))
+
+    def _all_below(self, root: str, incident: Incident) -> set[str]:
+        return {unit for unit in incident.units() if self._root(unit) == root}
+
+    def _merge(self, mine: Incident, other: Incident) -> None:
+        """Make one of two incidents, of which one is a consequence of the other."""
+        for unit in mine.units():
+            self.of[unit] = other.id
+        opened = min(mine.opened, other.opened)
+        parts = (*other.parts, *mine.parts)
+        runs = (*mine.runs, *other.runs)[-KEPT_RUNS:]
+        self.put(other._replace(parts=parts, opened=opened, runs=runs, well_since=0.0))
+        over = mine._replace(into=other.id, resolved=self.batch.when)
+        self.incidents[mine.id] = self.touched[mine.id] = over
+
+    def _with_recent(self, part: Part) -> Part:
+        """Return the part with the failures that came before it, which are forgotten."""
+        recent = self.recent.get(part.unit, ())
+        if not recent:
+            return part
+        self.recent = {unit: failures for unit, failures in self.recent.items() if unit != part.unit}
+        last = recent[-1]
+        return part._replace(failures=len(recent), exit=last.exit, run=last.run)
+
+    def _add(self, root: str, part: Part) -> None:
+        """Open an incident."""
+        runs = tuple(failure.run for failure in self.recent.get(root, ()))[-KEPT_RUNS:]
+        self.of[root] = self.next_id
+        self.put(Incident(self.next_id, root, self.batch.when, (self._with_recent(part),), runs))
+        self.next_id += 1
+
+    # The end
+
+    def judge(self, number: int) -> None:
+        """Say since when all is well with an incident."""
+        incident = self.incidents.get(number)
+        if incident is None or incident.resolved:
+            return
+        units, when = self.batch.units, self.batch.when
+        all_well = all(is_well(units.get(u), is_member=self.is_member(u)) for u in incident.units())
+        since = 0.0 if not all_well else min(incident.well_since or when, when)
+        self.put(incident._replace(well_since=since))
+
+
+def due(known: Open, roster: Roster) -> float:
+    """Return when the next incident may be over, in seconds since the epoch; 0: none."""
+    times = (i.well_since + settle_sec(i, roster) for i in known.incidents.values() if i.well_since)
+    return min(times, default=0.0)
