@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SENDER = (sys.executable or "/usr/bin/python3", "-I", "-S", str(Path(__file__).with_name("send.py")))
 MOST = 8  # children at a time
-LONGEST_PAUSE = 300.0
+LONGEST_PAUSE = 60.0
 EXPIRES_SEC = 3 * 86400.0  # what nobody accepted for so long is given up
 REFUSALS = 5  # a message that is refused so often for its content is given up
 REFUSED = "exit status 65"

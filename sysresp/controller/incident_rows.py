@@ -133,8 +133,8 @@ def messages(db: sqlite3.Connection, more: str = "", values: Sequence[Any] = ())
     return found
 
 
-def stored_alarm(db: sqlite3.Connection) -> StoredAlarm:
-    """Return everything that the controller remembers of incidents."""
+def stored_alarm(db: sqlite3.Connection) -> StoredAlarm | None:
+    """Return everything that the controller remembers of incidents, None if there is nothing."""
     still = {one.id: one for one in incidents(db, "WHERE resolved = 0 ORDER BY id")}
     of = {unit: number for number, one in still.items() for unit in one.units()}
     highest = db.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'incident'").fetchone()[0]
@@ -144,7 +144,8 @@ def stored_alarm(db: sqlite3.Connection) -> StoredAlarm:
         key = sent_key(one.message.receiver, one.message.root)
         sent[key] = (*sent.get(key, ()), one.message.at)
     queued = tuple(messages(db, "WHERE state = 'queued' ORDER BY id"))
-    return StoredAlarm(Open(still, of, _recent(db, of), int(highest or 0) + 1), sent, queued)
+    known = Open(still, of, _recent(db, of), int(highest or 0) + 1)
+    return None if known == Open() else StoredAlarm(known, sent, queued)
 
 
 def _recent(db: sqlite3.Connection, of: Mapping[str, int]) -> dict[str, tuple[Failure, ...]]:
