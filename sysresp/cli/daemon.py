@@ -103,7 +103,7 @@ async def _serve(scope: str, code: str) -> int:
     vitals = Vitals(clock.monotonic(), random.random(), code, unit.fingerprint())
     daemon = Daemon(loop, changes, own, vitals)
     probes = Probes(asyncio.get_running_loop(), daemon.health_turned)
-    queued = stored.alarm.queued if stored.alarm else ()
+    queued = ledger.alarm.queued if ledger.alarm else ()
     post = Post(
         asyncio.get_running_loop(),
         lambda: loop.memory.roster.alerts,

@@ -23,6 +23,7 @@ from contextlib import suppress
 
 from sysresp.controller import tables
 from sysresp.controller.events import Exit, Note, UnitMemory
+from sysresp.controller.incident_rows import StoredAlarm, stored_alarm
 from sysresp.controller.tables import FILE, LedgerNewer, LedgerTrouble, Rows, Stored
 
 __all__ = ["FILE", "Ledger", "LedgerNewer", "LedgerTrouble", "Stored"]
@@ -63,6 +64,7 @@ class Ledger:
     def __init__(self, path: str, *, steps: Sequence[str] = tables.STEPS) -> None:
         self._path = path
         self._steps = steps
+        self.alarm: StoredAlarm | None = None  # what `open` found of incidents; None: nothing
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # device and inode of what the caller's memory comes from
         self._is_made = False  # by the last `_connect`: an inode's number is used again at once
@@ -86,7 +88,9 @@ class Ledger:
 
     def _open(self) -> Stored:
         with _Guard(self):
-            found, unreadable = tables.stored(self._connect())
+            db = self._connect()
+            found, unreadable = tables.stored(db)
+            self.alarm = stored_alarm(db)
         if unreadable:
             names = ", ".join(unreadable)
             self.commit(notes=[Note("ledger", text=f"the memory of {names} was damaged, and is begun anew")])

@@ -41,6 +41,7 @@ from sysresp.controller.events import (
     Start,
     Stop,
     UnitMemory,
+    Wait,
     Wake,
 )
 from sysresp.controller.incident_rows import Verdict
@@ -88,7 +89,7 @@ class Loop:
         self.cursor = stored.cursor
         self.owed = Owed(ports.ledger, {"boot": ports.boot}, ports.log)
         self.last: deque[Event] = deque(maxlen=50)  # for the record of a bug
-        self.alarm = Alarm(stored.alarm)
+        self.alarm = Alarm(ports.ledger.alarm)
         self.probes: Prober | None = None
         self.post: Callable[[Sequence[Message]], None] | None = None  # delivers messages, once stored
         self.is_connected = False
@@ -303,7 +304,8 @@ class Loop:
         found = manager.properties(unit, "Unit", _REQUIREMENTS)
         names = tuple(dict.fromkeys(str(n) for value in found.values() for n in _items(value)))
         outside = [name for name in names if name not in self.memory.roster.members]
-        self._queue += [Required(unit, names), *observe.seen(manager, outside)]
+        bound = tuple(str(name) for name in _items(found.get("BindsTo")))
+        self._queue += [Required(unit, names, bound), *observe.seen(manager, outside)]
 
     def _probe(self, changed: Mapping[str, UnitMemory | None]) -> None:
         if self.probes is None:
@@ -337,7 +339,11 @@ def remembered(stored: Stored, boot: str) -> Memory:
     """Return the memory that was stored, of whatever boot that was; its roster is what it knows units of."""
     units = stored.units
     return Memory(
-        boot=stored.meta.get("boot", boot), units=units, roster=Roster({u: Member(u) for u in units})
+        boot=stored.meta.get("boot", boot),
+        units=units,
+        roster=Roster({u: Member(u) for u in units}),
+        # Else what blocked units wait for is forgotten with the roster that does not have it.
+        blocked=frozenset(name for name, unit in units.items() if unit.wait is Wait.BLOCKED),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from sysresp.controller.events import Exit, Memory, Note, UnitMemory
-from sysresp.controller.incident_rows import Verdict, statements
+from sysresp.controller.incident_rows import StoredAlarm, Verdict, statements
 from sysresp.controller.incidents import Incident
 from sysresp.controller.tables import LedgerTrouble, Rows
 from sysresp.controller.telling import Message
@@ -21,6 +21,8 @@ MOST = 20_000  # rows, and notes, that are kept
 
 class Store(Protocol):
     """What the loop needs of `ledger.Ledger`."""
+
+    alarm: StoredAlarm | None  # what is known of incidents since it was opened; None: nothing
 
     def commit(  # noqa: PLR0917
         self,

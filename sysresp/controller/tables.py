@@ -13,12 +13,9 @@ import sqlite3
 from collections.abc import Mapping
 from enum import StrEnum
 from math import isnan
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from sysresp.controller.events import Exit, Fate, Note, UnitMemory
-
-if TYPE_CHECKING:
-    from sysresp.controller.incident_rows import StoredAlarm
 
 FILE = "ledger.db"
 """Its name in the controller's StateDirectory (`reconcile.layout.controller_dirs`)."""
@@ -158,7 +155,6 @@ class Stored(NamedTuple):
     units: dict[str, UnitMemory]
     meta: dict[str, str]
     cursor: str  # of the journal; "" if there is none yet
-    alarm: StoredAlarm | None = None  # of incidents and their messages; None: there is nothing
 
 
 class LedgerTrouble(Exception):
@@ -285,9 +281,4 @@ def stored(db: sqlite3.Connection) -> tuple[Stored, list[str]]:
             bad.append(str(unit))
     meta = {str(name): str(value) for name, value in db.execute("SELECT name, value FROM meta")}
     cursor = meta.pop(CURSOR, "")
-    alarm = None
-    if int(db.execute("PRAGMA user_version").fetchone()[0]) > 1:
-        from sysresp.controller.incident_rows import stored_alarm  # noqa: PLC0415 - not for `status`
-
-        alarm = stored_alarm(db)
-    return Stored(units, meta, cursor, alarm), bad
+    return Stored(units, meta, cursor), bad
