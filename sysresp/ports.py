@@ -201,6 +201,9 @@ class Journal(Protocol):
     def tail(self, unit: str, lines: int, invocation_id: str = "") -> list[str]:
         """Return the last messages of the unit (of that run), oldest first; [] if it cannot be read."""
 
+    def core_dumps(self, unit: str, since: float, until: float = 0.0) -> list[int]:
+        """Return the processes of the unit of which systemd-coredump has a record; times since the epoch."""
+
 
 class Processes(Protocol):
     """Looking at running processes (proc(5))."""

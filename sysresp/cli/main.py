@@ -13,7 +13,14 @@ import sys
 import typer
 
 from sysresp import __version__
-from sysresp.cli import boundary, controller_commands, generation_commands, ledger_commands, options
+from sysresp.cli import (
+    alert_commands,
+    boundary,
+    controller_commands,
+    generation_commands,
+    ledger_commands,
+    options,
+)
 from sysresp.model import Mode
 
 app = typer.Typer(
@@ -336,6 +343,7 @@ def version() -> int:
 for _command in (*generation_commands.COMMANDS, *ledger_commands.COMMANDS):
     app.command()(_command)
 app.add_typer(controller_commands.group)
+app.add_typer(alert_commands.group)
 
 
 def _act(verb: str, names: list[str], project: str, user: bool, no_color: bool) -> int:

@@ -100,6 +100,9 @@ STEPS = (
 )
 """What leads from each version of the schema (PRAGMA user_version) to the next."""
 
+WITH_INCIDENTS = 2
+"""The first version that has incidents and messages."""
+
 CURSOR = ":cursor"
 """The name in `meta` under which the journal's cursor stands; no name of the loop's begins with a colon."""
 

@@ -94,7 +94,7 @@ def test_the_journal_is_vacuumed_while_nobody_listens(scene: Scene) -> None:
     until(lambda: len(scene.rows()) >= 3, "three rows")
     assert len(scene.rows()) == 3
     assert sum(run.startswith("lost-") for run in scene.rows()) == 2
-    shown = box.sysresp("incidents", "web", "--project", box.project).stdout
+    shown = box.sysresp("incidents", "--exits", "web", "--project", box.project).stdout
     assert shown.count("details") >= 2
 
 
