@@ -144,12 +144,12 @@ def stored_alarm(db: sqlite3.Connection) -> StoredAlarm | None:
         key = sent_key(one.message.receiver, one.message.root)
         sent[key] = (*sent.get(key, ()), one.message.at)
     queued = tuple(messages(db, "WHERE state = 'queued' ORDER BY id"))
-    known = Open(still, of, _recent(db, of), int(highest or 0) + 1)
+    known = Open(still, of, _recent(db), int(highest or 0) + 1)
     return None if known == Open() else StoredAlarm(known, sent, queued)
 
 
-def _recent(db: sqlite3.Connection, of: Mapping[str, int]) -> dict[str, tuple[Failure, ...]]:
-    """Return the last failures of units that are in no incident, since they were in one."""
+def _recent(db: sqlite3.Connection) -> dict[str, tuple[Failure, ...]]:
+    """Return the last failures of each unit, since the end of its last incident."""
     over: dict[str, float] = {}
     for incident in incidents(db, "WHERE resolved != 0 ORDER BY id DESC LIMIT 200"):
         for unit in incident.units():
@@ -158,7 +158,7 @@ def _recent(db: sqlite3.Connection, of: Mapping[str, int]) -> dict[str, tuple[Fa
     rows = db.execute(f"{EXITS} WHERE attempt > 0 ORDER BY id DESC LIMIT ?", (MOST_RECENT,)).fetchall()
     for row in reversed(rows):
         told = to_exit(row)
-        if isinstance(one := told.what, Exit) and one.unit not in of and told.at > over.get(one.unit, 0.0):
+        if isinstance(one := told.what, Exit) and told.at > over.get(one.unit, 0.0):
             failure = Failure(told.at, one.invocation, exit_words(one))
             found[one.unit] = (*found.get(one.unit, ()), failure)[-1000:]
     return found

@@ -28,7 +28,7 @@ from sysresp.units.alerting import REASONS
 SETTLE_SEC = 5.0
 """All must be well for so long before an incident is over."""
 
-KEPT_RUNS = 8
+KEPT_RUNS = 32  # so late a failure may be told again and is known
 MOST_PARTS = 1000
 _UP = frozenset({"active", "reloading", "refreshing"})
 _ENDED_WELL = frozenset({Fate.FINISHED, Fate.STOPPED})
@@ -84,7 +84,7 @@ class Incident(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """One failure, as long as it belongs to no incident."""
+    """One failure, as long as it may be one of too many."""
 
     at: float
     run: str
@@ -96,7 +96,7 @@ class Open(NamedTuple):
 
     incidents: Mapping[int, Incident] = {}  # that are not over
     of: Mapping[str, int] = {}  # unit -> its incident
-    recent: Mapping[str, tuple[Failure, ...]] = {}  # of units that are in none
+    recent: Mapping[str, tuple[Failure, ...]] = {}  # by unit, at most `flaps`
     next_id: int = 1
 
 
@@ -217,7 +217,10 @@ class _Desk:
         over = [number for number, incident in self.touched.items() if incident.resolved]
         for number in over:
             self.incidents.pop(number, None)
-        gone = set(over)
+        gone = {number for number in over if not self.touched[number].into}
+        ended = {unit for number in gone for unit in self.touched[number].units()}
+        if ended & self.recent.keys():  # what comes after it is counted anew
+            self.recent = {unit: recent for unit, recent in self.recent.items() if unit not in ended}
         of = {unit: number for unit, number in self.of.items() if number not in gone} if gone else self.of
         if not self.touched and self.recent is self.known.recent:
             return Outcome(self.known)
@@ -236,18 +239,17 @@ class _Desk:
         """Count a failure: in the unit's incident, or among the recent ones, which may be too many."""
         if not self.is_member(one.unit):
             return
-        number = self.of.get(one.unit)
-        if number is not None:
-            self._count(self.incidents[number], one)
+        number, recent = self.of.get(one.unit), self.recent.get(one.unit, ())
+        told = self.incidents[number].runs if number is not None else (failure.run for failure in recent)
+        if one.invocation in told:
             return
         settings, at = self.batch.roster.settings, one.when or self.batch.when
-        recent = self.recent.get(one.unit, ())
-        if any(failure.run == one.invocation for failure in recent):
-            return
         recent = tuple(sorted((*recent, Failure(at, one.invocation, exit_words(one)))))
         first = recent[-1].at - settings.flaps_sec
         recent = tuple(failure for failure in recent if failure.at > first)[-settings.flaps :]
         self.recent = {**self.recent, one.unit: recent}
+        if number is not None:
+            self._count(self.incidents[number], one)
         is_flapping, within = len(recent) >= settings.flaps, f"{settings.flaps_sec:g} s"
         if is_flapping:
             self._open_or_join(one.unit, "flapping", f"{len(recent)} failures within {within}")
@@ -269,8 +271,6 @@ class _Desk:
         return any(receiver is not None and "every-exit" in receiver.on for receiver in receivers)
 
     def _count(self, incident: Incident, one: Exit) -> None:
-        if one.invocation in incident.runs:
-            return
         parts = [
             part._replace(failures=part.failures + 1, exit=exit_words(one), run=one.invocation)
             if part.unit == one.unit
@@ -302,17 +302,20 @@ class _Desk:
         return tuple(u for u in sorted(known.on) if not is_well(units.get(u), is_member=self.is_member(u)))
 
     def _root(self, unit: str) -> str:
-        """Follow what is blocked to what is not; a circle ends where it closes."""
+        """Follow what is blocked to what is not; of a circle, the first by name stands for it.
+
+        The next step depends on the unit alone, not on where it began: so all below a root find the same.
+        """
         seen = [unit]
-        while True:
-            known = self.batch.units.get(seen[-1])
-            if known is None or known.wait is not Wait.BLOCKED:
-                return seen[-1]
-            down = [other for other in self._down(known) if other not in seen]
+        while self.is_blocked(seen[-1]):
+            down = self._down(self.batch.units[seen[-1]])
             if not down:
-                return seen[-1]
-            blocked = [other for other in down if self.is_blocked(other)]
-            seen.append((blocked or down)[0])
+                break
+            following = next((other for other in down if self.is_blocked(other)), down[0])
+            if following in seen:
+                return min(seen[seen.index(following) :])
+            seen.append(following)
+        return seen[-1]
 
     def _join(self, part: Part, root: str) -> None:
         """Put a unit in trouble where it belongs: into the incident of its root."""
@@ -326,10 +329,9 @@ class _Desk:
                 self._add(unit, part)
             elif len(self.incidents[other].parts) < MOST_PARTS:
                 incident = self.incidents[other]
-                runs = tuple(failure.run for failure in self.recent.get(unit, ()))
                 self.of[unit] = other
                 parts = (*incident.parts, self._with_recent(part))
-                runs = (*incident.runs, *runs)[-KEPT_RUNS:]
+                runs = (*incident.runs, *self._runs(unit))[-KEPT_RUNS:]
                 self.put(incident._replace(parts=parts, runs=runs, well_since=0.0))
             return
         self._update(self.incidents[mine], part)
@@ -358,8 +360,9 @@ class _Desk:
         if incident.root not in self._all_below(root, incident):
             return
         self.of[root] = incident.id
-        parts = (Part(root, (), "down", self.batch.when), *incident.parts)
-        self.put(incident._replace(root=root, parts=parts, well_since=0.0))
+        parts = (self._with_recent(Part(root, (), "down", self.batch.when)), *incident.parts)
+        runs = (*incident.runs, *self._runs(root))[-KEPT_RUNS:]
+        self.put(incident._replace(root=root, parts=parts, runs=runs, well_since=0.0))
 
     def _all_below(self, root: str, incident: Incident) -> set[str]:
         return {unit for unit in incident.units() if self._root(unit) == root}
@@ -375,20 +378,22 @@ class _Desk:
         over = mine._replace(into=other.id, resolved=self.batch.when)
         self.incidents[mine.id] = self.touched[mine.id] = over
 
+    def _runs(self, unit: str) -> tuple[str, ...]:
+        return tuple(failure.run for failure in self.recent.get(unit, ()))
+
     def _with_recent(self, part: Part) -> Part:
-        """Return the part with the failures that came before it, which are forgotten."""
+        """Return the part with the failures that came before it."""
         recent = self.recent.get(part.unit, ())
         if not recent:
             return part
-        self.recent = {unit: failures for unit, failures in self.recent.items() if unit != part.unit}
         last = recent[-1]
         return part._replace(failures=len(recent), exit=last.exit, run=last.run)
 
     def _add(self, root: str, part: Part) -> None:
         """Open an incident."""
-        runs = tuple(failure.run for failure in self.recent.get(root, ()))[-KEPT_RUNS:]
         self.of[root] = self.next_id
-        self.put(Incident(self.next_id, root, self.batch.when, (self._with_recent(part),), runs))
+        parts, runs = (self._with_recent(part),), self._runs(root)[-KEPT_RUNS:]
+        self.put(Incident(self.next_id, root, self.batch.when, parts, runs))
         self.next_id += 1
 
     # The end
