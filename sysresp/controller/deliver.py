@@ -64,6 +64,7 @@ class Post:
         queued: Iterable[Queued] = (),
         *,
         sender: tuple[str, ...] = SENDER,
+        pauses: Callable[[int], float] = pause,
     ) -> None:
         """`now` is in seconds since the epoch; each verdict is to be stored; `queued` is in the ledger."""
         self._loop = loop
@@ -71,6 +72,7 @@ class Post:
         self._now = now
         self._verdict = verdict
         self._sender = sender
+        self._pauses = pauses
         self._boxes: dict[str, _Box] = {}
         self._children: set[Child] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -173,7 +175,7 @@ class Post:
         elif is_hopeless or self._now() - one.message.at > EXPIRES_SEC:
             self._over(name, box, "failed", why)
         else:
-            box.not_before = self._loop.time() + pause(tries)
+            box.not_before = self._loop.time() + self._pauses(tries)
             self._tell(name, box.queue[0], "queued", why)
         self._loop.call_soon(self.pump)
 

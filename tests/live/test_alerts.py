@@ -134,3 +134,47 @@ def test_one_incident_is_told_once(arena: Box, outage_sec: float) -> None:
     assert "db is well again after" in subjects[1]
     assert mails(box)[1]["In-Reply-To"] == mails(box)[0]["Message-ID"]
     assert query(box, "SELECT root, resolved != 0 FROM incident") == [[db, 1]]
+
+
+STORM = """
+[services.storm]
+command = ["/bin/sh", "-c", "exit 7"]
+restart = {{ when = "always", delay = "100ms" }}
+ignore_start_failure = true
+
+[services.other]
+{other}restart = {{ when = "no" }}
+"""
+
+
+@pytest.mark.parametrize(
+    "storm_sec", [15.0, pytest.param(180.0, marks=pytest.mark.slow)], ids=["short", "long"]
+)
+def test_a_storm_is_one_message_and_hides_nothing(arena: Box, storm_sec: float) -> None:
+    box = arena
+    enable(box)
+    receiver(box, "http", is_up=True)
+    receiver(box, "smtp", is_up=True, delay_sec=2.0)
+    text = f'project = "{box.project}"\n{ALERTS}' + STORM.format(other=SERVICE.format(bad=BAD))
+    text = text.replace("[alerts.hook]", "[alerts.hook]\nmost = 3")
+    box.sysresp("apply", box.write("/etc/sysresp/shop.toml", text), check=True)
+    other, storm = f"{box.project}-other.service", f"{box.project}-storm.service"
+
+    def crashes() -> int:
+        return int(query(box, "SELECT count(*) FROM exit WHERE unit = ?", storm)[0][0])
+
+    until(lambda: crashes() > 5, "the storm begins")
+    begin, before = float(box.run(["date", "+%s.%N"]).stdout), crashes()
+    box.write(BAD, "")
+    box.systemctl("kill", "-s", "KILL", other)
+    box.run(["sleep", str(storm_sec)], check=True, timeout=storm_sec + 60)
+    took = float(box.run(["date", "+%s.%N"]).stdout) - begin
+    rate = (crashes() - before) * 60 / took
+    until(lambda: queued(box) == 0, "all is delivered", 60)
+    told = [(one["service"], one["kind"]) for one in hooks(box)]
+    assert sorted(told) == [("other", "opened"), ("storm", "opened")], rate
+    assert rate > 200, "so few crashes are no storm"
+    assert len(mails(box)) == 2
+    rows = query(box, "SELECT failures FROM incident WHERE root = ?", storm)
+    assert len(rows) == 1
+    assert rows[0][0] >= before
