@@ -114,13 +114,16 @@ make_root() {
 	echo "$dir"
 }
 
-# in_root ROOT IN OUT COMMAND...: run it in a throwaway copy of the root, without network; IN is at /in,
+# in_root ROOT IN OUT COMMAND...: run it in a throwaway copy of the root, without network ($network); IN is at /in,
 # read-only, and OUT at /out. Of the environment only what a build may depend on is passed on.
 in_root() {
 	local stage
+	local -a isolate=(--net)
+	if [[ ${network:-} ]]; then isolate=(); fi
 	stage=$(mktemp -d "$work/root.XXXXXX")
 	# shellcheck disable=SC2016 # the inner shell's
-	unshare --mount --propagation private --net --ipc --uts --pid --fork --kill-child -- /bin/bash -euc '
+	unshare --mount --propagation private "${isolate[@]}" --ipc --uts --pid --fork --kill-child -- /bin/bash -euc '
+		umask 022
 		stage=$1 lower=$2 in=$3 out=$4
 		shift 4
 		mount -t tmpfs -o mode=755 tmpfs "$stage"

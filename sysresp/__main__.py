@@ -24,6 +24,8 @@ def main() -> None:
         from sysresp.cli import status  # noqa: PLC0415
 
         code = status.fast(sys.argv)
+    elif sys.argv[1:] in (["--version"], ["version"]) and "_SYSRESP_COMPLETE" not in os.environ:
+        code = _version()
     elif sys.argv[1:2] in (["apply"], ["plan"]):
         from sysresp.cli import plain  # noqa: PLC0415
 
@@ -39,6 +41,17 @@ def main() -> None:
     from sysresp.cli.main import run  # noqa: PLC0415
 
     run()
+
+
+def _version() -> int | None:
+    """Print the version; None where nobody can take it, which the long way tells in words."""
+    from sysresp import __version__  # noqa: PLC0415
+
+    try:
+        print(f"sysresp {__version__}", flush=True)
+    except OSError:
+        return None
+    return 0
 
 
 if __name__ == "__main__":

@@ -135,8 +135,8 @@ class Health:
     by: ReadyBy  # HTTP, TCP, UNIX or EXEC
     target: str = ""  # as in `Ready`
     command: Command | None = None  # for EXEC; nothing expands it
-    interval_sec: float = 10.0  # from the end of one probe to the next
-    timeout_sec: float = 2.0
+    interval_sec: float = 10.0  # from the begin of one probe to that of the next
+    timeout_sec: float = 2.0  # of one probe; no longer than `interval_sec`
     failures: int = 3  # so many in a row make it unhealthy
     successes: int = 1  # ... healthy again
     grace_sec: float = 30.0  # so long after a start failures do not count, or until the first success

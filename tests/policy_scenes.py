@@ -45,7 +45,10 @@ class Controller:
             if isinstance(action, Row):
                 old = self.rows.get(action.exit.invocation, action.exit)
                 self.rows[action.exit.invocation] = old._replace(
-                    fate=action.exit.fate, retry_at=action.exit.retry_at, because=action.exit.because
+                    fate=action.exit.fate,
+                    retry_at=action.exit.retry_at,
+                    because=action.exit.because or old.because,
+                    when=old.when or action.exit.when,
                 )
         self.actions = tuple(actions)
         return [action for action in actions if not isinstance(action, (Row, Note))]

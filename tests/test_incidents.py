@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sysresp.controller.correlate import correlate, due
 from sysresp.controller.events import Exit, Fate, Member, Roster, Row, UnitMemory, Wait
 from sysresp.controller.incidents import (
     SETTLE_SEC,
@@ -15,8 +16,6 @@ from sysresp.controller.incidents import (
     Incident,
     Open,
     Outcome,
-    correlate,
-    due,
     failures_of,
     settle_sec,
 )

@@ -95,7 +95,7 @@ class Scene:
             self.systemd.boot,
             lambda _level, text: self.said.append(text),
         )
-        self.loop = Loop(ports, stored, version=self.systemd.systemd)
+        self.loop = Loop(ports, stored)
         self.loop.connect("start")
 
     def add(self, unit: str, supervision: Supervision, limit: str = FOREVER, delay: str = "1s") -> None:

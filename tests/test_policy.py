@@ -15,6 +15,7 @@ from sysresp.controller.events import (
     Kill,
     Look,
     Member,
+    Memory,
     NewRoster,
     Note,
     Refused,
@@ -23,9 +24,11 @@ from sysresp.controller.events import (
     Roster,
     Row,
     Start,
+    UnitMemory,
     Wait,
     Wake,
 )
+from sysresp.controller.policy import decide
 from sysresp.ports import Gone, Record, Seen
 from sysresp.units.supervision import Probe, Supervision
 from tests.policy_scenes import DB, EPOCH, FINAL, WEB, Controller, ended, limit_hit, stopping, unhealthy, up
@@ -216,12 +219,28 @@ def test_the_restart_that_was_refused_made_no_run() -> None:
     assert told.rows["B"].fate is Fate.GAVE_UP
 
 
-def test_another_boot_ends_every_run() -> None:
+def test_a_run_that_was_known_and_of_which_the_journal_knows_nothing_more() -> None:
     told = Controller(web=Supervision())
-    told(1, Resync((Seen(WEB),), boot="a"), up(1))
-    told(5, Resync((up(3, "Z"),), boot="b", wall_offset=EPOCH))
-    assert told.rows["A"].because == "the machine was restarted"
+    told(1, up(1))
+    resync(told, up(13, "C", n=2))
+    assert list(told.rows) == ["A", "lost-1"]
+    assert {row.source for row in told.rows.values()} == {"count"}  # what says that the details are gone
+
+
+def test_another_boot_ends_every_run() -> None:
+    told = Controller(web=Supervision(), db=Supervision())
+    told(5000, Resync((Seen(WEB), Seen(DB)), boot="a"), up(5001), up(5001, "D", unit=DB))
+    records = [record("finished", 6000, result="success"), record("stopped", 6000, job_type="stop")]
+    of_old = [r._replace(boot="a") for r in records]
+    blocked = record("start-failed", 5999, "", result="dependency")._replace(boot="a")
+    now = (up(3, "Z"), Seen(DB))
+    told(5, Resync(now, (*of_old, blocked), True, 9, "start", "b", EPOCH))
+    assert (told.rows["A"].fate, told.rows["A"].when) == (Fate.STOPPED, EPOCH + 6000)
+    assert (told.rows["D"].fate, told.rows["D"].because) == (Fate.UNKNOWN, "the machine was restarted")
     assert (told.of().invocation, told.of().is_ended) == ("Z", False)
+    assert told.of(DB).wait is Wait.NOTHING
+    told(7, ended(7, "Z", "auto-restart"))  # the old clock was ahead of the new one
+    assert (told.rows["Z"].exec_status, told.rows["Z"].uptime_sec) == (3, 1)
 
 
 def test_a_blocked_start_is_found_in_the_gap() -> None:
@@ -237,3 +256,43 @@ def test_what_was_asked_for_before_a_kill_is_asked_for_again() -> None:
     told(1, up(1))
     assert unhealthy(told, 2) == [Kill(WEB, "unhealthy: status 500")]
     assert [type(action) for action in resync(told, up(1))] == [Kill]
+
+
+def test_a_queued_restart_of_a_unit_that_is_dead_is_no_run_yet() -> None:
+    """Up to 253 the restart's job stops the unit once more: counted already, and not begun."""
+    known = UnitMemory(invocation="a" * 32, is_ended=False, active="active", sub="running", n_restarts=5)
+    memory = Memory(boot="b", roster=Roster({WEB: Member(WEB)}), units={WEB: known})
+    seen = Seen(
+        WEB, job=9, invocation="b" * 32, result="exit-code", n_restarts=7, exec_code=1, exec_status=3
+    )
+    seen = seen._replace(started=99.0, ended=100.0, changed=104.0)
+    rows = [a.exit for a in decide(memory, Resync((seen,), boot="b"), 104.5).actions if isinstance(a, Row)]
+    assert [row.invocation for row in rows] == ["a" * 32, "b" * 32]
+
+
+def test_a_restart_that_is_counted_twice_is_one_run() -> None:
+    """A reload of systemd while the restart's job is queued: it is scheduled, and counted, once more."""
+    waits = UnitMemory(
+        invocation="a" * 32, active="activating", sub="auto-restart", n_restarts=5, changed=90.0
+    )
+    memory = Memory(boot="b", roster=Roster({WEB: Member(WEB)}), units={WEB: waits})
+    again = Seen(WEB, "activating", "auto-restart", "a" * 32, "exit-code", job=9, n_restarts=6, changed=90.0)
+    once = decide(memory, again, 91.0).memory
+    twice = decide(once, again._replace(n_restarts=7), 91.1).memory
+    assert twice.units[WEB].credit == 1
+    runs = Seen(WEB, "active", "running", "b" * 32, n_restarts=7, main_pid=3, started=92.0, changed=92.0)
+    after = decide(twice, runs, 92.1)
+    assert not after.memory.units[WEB].missing
+    assert not after.actions
+
+    # The same while nobody listens: the journal has the restart twice.
+    told = tuple(Record("restart", WEB, "a" * 32, EPOCH + at, at, "b") for at in (90.5, 90.6))
+    resync = Resync((runs,), told, boot="b")
+    assert not _lost(decide(memory, resync, 93.0).actions)
+    # The first of the two was heard live.
+    resync = Resync((runs,), told[1:], boot="b")
+    assert not _lost(decide(once, resync, 93.0).actions)
+
+
+def _lost(actions: Iterable[Action]) -> list[Exit]:
+    return [a.exit for a in actions if isinstance(a, Row) and a.exit.invocation.startswith("lost-")]

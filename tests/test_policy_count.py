@@ -73,5 +73,4 @@ def test_what_the_journal_lost_is_counted(story: bytes, noise: bytes, throttle: 
 @pytest.mark.slow
 def test_each_source_had_its_share() -> None:
     """Else the test above would prove nothing."""
-    assert min(_told[source] for source in ("live", "journal", "count")) > 500
-    print(_told)
+    assert min(_told[source] for source in ("live", "journal", "count")) > 300, _told

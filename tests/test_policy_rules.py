@@ -40,7 +40,7 @@ from tests.policy_scenes import (
 
 
 def test_a_long_wait_is_shortened_below_254() -> None:
-    told = Controller(web=Supervision(delay_sec=1, max_delay_sec=16, steps=4, is_native=False))
+    told = Controller(web=Supervision(delay_sec=1, max_delay_sec=16, steps=4, is_native=False, rest_sec=16))
     for count, (run, wait) in enumerate(zip("ABCDEF", (1, 2, 4, 8, 16, 16), strict=True)):
         at = 100.0 * count
         told(at, up(at + 1, run), ended(at + 2, run, "auto-restart"))
@@ -51,6 +51,24 @@ def test_a_long_wait_is_shortened_below_254() -> None:
             assert told(at + 20, Wake(), ended(at + 2, run, "auto-restart")) == []  # once
         else:
             assert told.memory.wake_at() == 0  # systemd does that
+
+
+def test_a_restart_that_is_queued_is_left_alone() -> None:
+    """It is counted before the wait is over: measured on 257, where the pause then grows by that."""
+    told = Controller(web=Supervision(delay_sec=1, max_delay_sec=16, steps=4))
+    told(2, up(1), ended(2, sub="auto-restart"))
+    assert told(3.1, ended(2, sub="auto-restart", n=1, job=9), Wake()) == []
+    assert told.memory.wake_at() == 0
+    told = Controller(web=Supervision(delay_sec=1, max_delay_sec=16, steps=4, is_native=False, rest_sec=16))
+    told(2, up(1), ended(2, sub="auto-restart"), ended(2, sub="auto-restart", n=1, job=9))
+    assert told(4, Wake()) == []
+
+
+def test_a_restart_that_was_merged_into_the_start_is_somebodys_wish() -> None:
+    told = Controller(web=Supervision())
+    starting = up(1)._replace(active="activating", sub="start", job=5)
+    told(2, starting, *stopping(2, job=5)[:2])
+    assert told.rows["A"].fate is Fate.STOPPED
 
 
 def test_a_native_wait_is_left_alone() -> None:

@@ -190,8 +190,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
             [{"tcp": 80}, {"http": "http://x:80/y"}, {"unix": "/run/x"}, {"exec": ["/bin/x", "$A"]}]
         ),
         table(
-            interval=SPAN,
-            timeout=SPAN,
+            interval=st.sampled_from(["10s", 30, "1min"]),
+            timeout=st.sampled_from([1, "500ms", "10s"]),
             failures=st.integers(1, 9),
             successes=st.integers(1, 9),
             grace=SPAN,

@@ -95,7 +95,7 @@ async def _serve(scope: str, code: str) -> int:
         is_service=bool(os.environ.get("INVOCATION_ID")) and unit.main_pid() == os.getpid(),
         watchdog_sec=notify.watchdog_sec,
     )
-    loop = Loop(ports, stored, version=manager.version())
+    loop = Loop(ports, stored)
     if trouble:
         log(3, f"{trouble}; going on without it")
     loop.owed.facts |= {"version": sysresp.__version__, "pid": str(os.getpid()), "code": code}

@@ -26,6 +26,10 @@ WAITING = frozenset(
 """SubStates in which systemd itself is going to start the unit again."""
 
 
+WAITED_SEC = 0.05
+"""A unit that was merely stopped is dead sooner after its process; RestartSec= is longer, as a rule."""
+
+
 class Phase(Enum):
     """Where a unit is, as far as its runs are concerned."""
 
@@ -54,7 +58,13 @@ def phase(seen: Seen, known: UnitMemory) -> Phase:
 
 
 def is_queued(seen: Seen) -> bool:
-    """Say whether systemd's restart is in the queue: it is counted then, and the run has not begun."""
+    """Say whether systemd's restart is in the queue: it is counted then, and the run has not begun.
+
+    Up to 253 the job stops the unit first, which is then dead for a moment (service_stop in service.c): long
+    after its process ended, for it has waited.
+    """
+    if seen.sub == "dead" and seen.job:
+        return seen.ended > 0 and seen.changed > seen.ended + WAITED_SEC
     return seen.sub == "auto-restart-queued" or (seen.sub in WAITING and seen.job != 0)
 
 
@@ -76,7 +86,8 @@ def credit(known: UnitMemory, seen: Seen, is_new: bool, is_ahead: bool = False) 
     Each restart by systemd adds 1, before the run begins; RestartUnit adds nothing; a manual start, a reset
     and the unloading of the unit set it to 0. So a run that is seen uses up one credit if there is any, and
     what is left then are runs that nobody told of. `is_ahead`: the run is over already, and one more may be
-    the restart that is queued, or that the start limit refused.
+    the restart that is queued, or that the start limit refused. After the same run there is but one restart:
+    systemd counts it again when it is reloaded while the job is queued (seen on 252).
     """
     base = known.n_restarts
     if seen.n_restarts < base:
@@ -86,7 +97,8 @@ def credit(known: UnitMemory, seen: Seen, is_new: bool, is_ahead: bool = False) 
     more = known.credit + seen.n_restarts - base
     known = known._replace(n_restarts=seen.n_restarts)
     if not is_new:
-        return known._replace(credit=more)
+        is_same = seen.invocation == known.invocation
+        return known._replace(credit=min(more, 1) if is_same else more)
     spare = 1 if is_ahead and more > 1 else 0
     lost = max(0, more - 1 - spare)
     if lost and not known.missing:
@@ -125,6 +137,16 @@ class Gap(NamedTuple):
             if "restart" in kinds[invocation] or "stopped" not in kinds[invocation]
         ]
         return [at for at in ends if at]
+
+    def counted_again(self, known: UnitMemory) -> int:
+        """Return how many restarts were counted more than once: one follows each run, see `credit`."""
+        again = 0
+        for invocation, of_run in self.runs.items():
+            restarts = sum(record.kind == "restart" for record in of_run)
+            if invocation == known.invocation:
+                restarts += known.credit
+            again += max(0, restarts - 1)
+        return again
 
     def was_refused(self, invocation: str) -> bool:
         """Say whether the run, of a unit that is `failed`, was to be restarted, and nobody stopped that."""
@@ -224,7 +246,7 @@ def run_of(
         exec_status=status,
         fate=fate,
         uptime_sec=max(0.0, ended - began) if began else 0.0,
-        source="journal",
+        source="journal" if at else "count",
     )
     return Run(row, ended, is_failure)
 

@@ -1,6 +1,6 @@
 """Incidents as the loop has them: the correlator, who is told, and when to look again.
 
-Owns what must be remembered between two steps, and nothing that decides: `incidents` says what belongs
+Owns what must be remembered between two steps, and nothing that decides: `correlate` says what belongs
 together, `telling` who hears of it. It is called once for each step, before the transaction that stores
 what it returns. Rule: a step in which no unit is in trouble costs a few comparisons; a crash storm makes
 thousands of them.
@@ -13,8 +13,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from sysresp.controller.correlate import correlate, due
 from sysresp.controller.events import Action, Memory, UnitMemory
-from sysresp.controller.incidents import Batch, Incident, Open, correlate, due, failures_of
+from sysresp.controller.incidents import Batch, Incident, Open, failures_of
 from sysresp.controller.telling import HOUR_SEC, Message, Moment, Sent, sent_key, tell
 
 if TYPE_CHECKING:

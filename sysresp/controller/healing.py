@@ -76,7 +76,8 @@ def _culprit(draft: Draft, known: UnitMemory, bound: tuple[str, ...]) -> str:
             continue
         # It may be up again by now.
         is_cause = other.fate not in BY_HAND if other.is_ended else other.started > stopped
-        if is_cause and other.ended and other.ended <= stopped <= other.ended + TOGETHER_SEC:
+        died = other.ended
+        if is_cause and died > known.started and died <= stopped <= died + TOGETHER_SEC:
             return unit
         if unit in known.on:
             return unit

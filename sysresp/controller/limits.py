@@ -32,6 +32,7 @@ def take_turn(draft: Draft, unit: str, known: UnitMemory, why: str) -> UnitMemor
 
     The bucket holds one second's worth. Below 0 it is a queue: each that waits has taken a token of the
     future, and so knows its instant; a turn that is not used after all is lost, which errs on the safe side.
+    A rate of 0 is no limit.
     """
     rate = draft.roster.settings.starts_per_second
     if rate <= 0:
@@ -64,19 +65,24 @@ def start(draft: Draft, unit: str, known: UnitMemory, why: str) -> UnitMemory:
 
 def backoff(known: UnitMemory, supervision: Supervision, since: float) -> UnitMemory:
     """Return the memory of a unit that systemd waits with since this instant: wake_at where we end that."""
-    wanted = delay(supervision, known.failures)
+    wanted = wanted_delay(supervision, known)
     is_ours = wanted < systemd_waits(supervision, known) and known.our_job != "Shorten"
     return known._replace(wait=Wait.BACKOFF, wake_at=since + wanted if is_ours else 0.0, tries=0)
 
 
+def wanted_delay(supervision: Supervision, known: UnitMemory) -> float:
+    """Return how long the unit is to wait: by its failures, or, if systemd lets it grow, its count."""
+    return delay(supervision, known.n_restarts + 1 if supervision.is_native else known.failures)
+
+
 def systemd_waits(supervision: Supervision, known: UnitMemory) -> float:
-    """Return how long systemd itself waits before it restarts the unit: it counts restarts, not failures."""
+    """Return how long systemd itself waits before it restarts the unit."""
     return rest(supervision, known.n_restarts + 1)
 
 
 def restart_due(known: UnitMemory, supervision: Supervision, since: float) -> float:
     """Return when a unit that systemd waits with since this instant is started again."""
-    return since + min(systemd_waits(supervision, known), delay(supervision, known.failures))
+    return since + min(systemd_waits(supervision, known), wanted_delay(supervision, known))
 
 
 # Cooldown, and the limit over the ledger

@@ -82,9 +82,9 @@ class Ports(NamedTuple):
 class Loop:
     """The controller at work, in one thread; `step` is the whole of it, the rest brings it events."""
 
-    def __init__(self, ports: Ports, stored: Stored, *, version: int) -> None:
+    def __init__(self, ports: Ports, stored: Stored) -> None:
         self.ports = ports
-        self.version = version
+        self.version = 0  # of systemd; known when it is connected to
         self.memory = remembered(stored, ports.boot)
         self.cursor = stored.cursor
         self.owed = Owed(ports.ledger, {"boot": ports.boot}, ports.log)
@@ -104,6 +104,7 @@ class Loop:
     def connect(self, cause: str, blind_since: float = 0.0) -> int:
         """Ask for the signals, then look at everything; return the descriptor to poll."""
         self.ports.signals.close()
+        self.version = self.ports.manager.version()
         descriptor = self.ports.signals.open()
         self._watch(force=True)
         self.is_connected = True
@@ -128,18 +129,21 @@ class Loop:
         self._run(cursor)
         self._rows_since_cursor = 0
 
-    def signals_came(self) -> bool:
-        """Take in what systemd announced; return whether the connection is still good."""
-        for one in self.ports.signals.drain():
-            if not isinstance(one, Lost):
-                self._queue.append(one)
-                continue
+    def signals_came(self, *, to_the_end: bool = False) -> bool:
+        """Take in what systemd announced, a batch or all; return whether the connection is still good."""
+        while signals := self.ports.signals.drain():
+            for one in signals:
+                if not isinstance(one, Lost):
+                    self._queue.append(one)
+                    continue
+                self._run()
+                if one.why == "disconnected":
+                    self.disconnected()
+                    return False
+                self.resync(one.why)
             self._run()
-            if one.why == "disconnected":
-                self.disconnected()
-                return False
-            self.resync(one.why)
-        self._run()
+            if not to_the_end:
+                break
         return True
 
     def disconnected(self) -> None:
@@ -257,8 +261,8 @@ class Loop:
         if self._rows_since_cursor < self.cursor_rows or not self.is_connected:
             return
         _, cursor, is_whole = self.ports.records.since("", ())
-        self.ports.manager.version()
-        if is_whole and self.signals_came():
+        self.ports.manager.pending_jobs()
+        if is_whole and self.signals_came(to_the_end=True):
             self._rows_since_cursor = 0
             self._run(cursor)
 

@@ -82,8 +82,8 @@ def decide(memory: Memory, event: Event, now: float) -> Decision:
 
 
 def _job_removed(draft: Draft, job: JobRemoved) -> None:
-    known = draft.get(job.unit)
-    if known is None or draft.member(job.unit) is None:
+    known, member = draft.get(job.unit), draft.member(job.unit)
+    if known is None or member is None:
         return
     if not known.is_ended:
         if job.result not in ("done", "canceled"):
@@ -94,8 +94,14 @@ def _job_removed(draft: Draft, job: JobRemoved) -> None:
             known = healing.block(draft, job.unit, known, str(job.job_id))
         case "canceled":
             pass
+        case _ if known.our_job == "Start":
+            # It made no run: refused, or skipped by a condition. If it did, the look shows that.
+            why = "its start was skipped" if job.result == "done" else f"its start failed: {job.result}"
+            known = known._replace(our_job="")
+            known = limits.gave_up(draft, job.unit, known, member.supervision, why)
+            draft.refate(job.unit, known, because=why, due=known.wake_at)
+            draft.act(Look(job.unit))
         case _ if known.our_job:
-            known = known._replace(our_job="" if known.our_job == "Start" else known.our_job)
             draft.act(Look(job.unit))
         case "done" if job.job_id > known.starting and known.wait in limits.OURS:
             # A stop of what is down; if it was a start after all, the look clears that.

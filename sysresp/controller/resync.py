@@ -52,10 +52,11 @@ def resync(draft: Draft, event: Resync) -> None:
     now = draft.now
     read_at = {seen.unit: seen.changed or now for seen in event.seen}
     for record in event.records:
-        is_old = record.boot not in ("", draft.memory.boot)
-        if is_old or record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
+        if event.boot and record.boot not in ("", event.boot):
+            record = record._replace(monotonic=0.0)  # noqa: PLW2901 - of a clock that is no more
+        if record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
             records.setdefault(record.unit, []).append(record)
-    told = {unit: gap(of_unit) for unit, of_unit in records.items()}
+    told = {unit: gap(its) for unit, its in records.items()}
     died = sorted((at, unit) for unit, its in told.items() for at in its.deaths())
     found = Counter[str]()
     for seen in event.seen:
@@ -94,7 +95,7 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
     known = draft.get(seen.unit)
     is_known = known is not None
     if known is None:
-        known = NEW._replace(n_restarts=seen.n_restarts)
+        known = NEW._replace(n_restarts=seen.n_restarts, failures=seen.n_restarts)
     where = phase(seen, known)
     count = is_ours = 0
     is_ahead = _is_ahead(member, known, seen, where, told)
@@ -103,7 +104,8 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
             found["uncounted"] += 1
             count = known.missing
         else:
-            count = deaths(known, seen, where, told.refused + is_ahead)
+            refused = told.refused + told.counted_again(known) + is_ahead
+            count = deaths(known, seen, where, refused)
             is_ours = _is_ours(member, known, seen, told)
     known, named = _past(draft, member, known, seen, told)
     found["journal"] += named
@@ -139,11 +141,18 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
     if not known.is_ended and known.invocation != seen.invocation:
         runs = {known.invocation: runs.pop(known.invocation, []), **runs}
     for invocation, records in runs.items():
-        if invocation == seen.invocation or (invocation == known.invocation and known.is_ended):
+        if invocation == known.invocation and known.is_ended:
+            run = run_of(unit, invocation, records, member.supervision, by_us=False)
+            # It was unloaded, or its failure reset, before it was looked at?
+            if known.fate is Fate.UNKNOWN or (known.fate is Fate.FINISHED and run.is_failure):
+                known = known._replace(fate=run.row.fate, result=run.row.result)
+                draft.act(Row(run.row))
+            continue
+        if invocation == seen.invocation:
             continue
         run = run_of(unit, invocation, records, member.supervision, by_us=known.our_job == "Stop")
         is_last_known = invocation == known.invocation
-        row = run.row
+        row = run.row._replace(generation=member.generation)
         if is_last_known:
             because = known.why if known.our_job in ("Kill", "Stop") else ""
             row = row._replace(generation=known.generation, because=because)
@@ -202,7 +211,7 @@ def _is_ahead(member: Member, known: UnitMemory, seen: Seen, where: Phase, told:
     After a gap nobody knows whether a unit that failed hit the start limit; if it can, it is taken for that.
     """
     if where is not Phase.FAILED:
-        return where is Phase.WAITING and is_queued(seen)
+        return where in (Phase.WAITING, Phase.DEAD) and is_queued(seen)
     if told.was_refused(seen.invocation):
         return True  # it was to be restarted, and nobody stopped it: that is never left as `failed`
     if known.invocation == seen.invocation:
@@ -244,8 +253,10 @@ def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths) ->
 
 def _died_before(unit: str, told: Gap, deaths: Deaths) -> tuple[str, ...]:
     """Return the units that died, not by a job, just before the last run of this one was stopped."""
-    end = ended_at(next(reversed(told.runs.values()), []))
-    begin = bisect_left(deaths, (end - healing.TOGETHER_SEC, ""))
+    last = next(reversed(told.runs.values()), [])
+    end = ended_at(last)
+    began = last[0].monotonic if last and last[0].kind == "started" else 0.0
+    begin = bisect_left(deaths, (max(end - healing.TOGETHER_SEC, began), ""))
     close = bisect_right(deaths, (end, chr(0x10FFFF)))
     return tuple(sorted({name for _, name in deaths[begin:close]} - {unit}))
 
@@ -276,7 +287,7 @@ def _rebooted(draft: Draft) -> None:
             row = Exit(
                 unit, known.invocation, generation=known.generation, because="the machine was restarted"
             )
-            draft.act(Row(row._replace(fate=Fate.STOPPED, source="count")))
+            draft.act(Row(row._replace(source="count")))
         draft.put(
             unit,
             NEW._replace(
@@ -284,7 +295,7 @@ def _rebooted(draft: Draft) -> None:
                 previous=known.previous,
                 generation=known.generation,
                 lost=known.lost,
-                fate=Fate.STOPPED if not known.is_ended else known.fate,
+                fate=known.fate,  # UNKNOWN, if the run has not ended: the journal may tell
                 result=known.result,
             ),
         )

@@ -46,7 +46,7 @@ def saw(draft: Draft, seen: Seen) -> None:
         return
     known = draft.get(seen.unit)
     if known is None:
-        known = NEW._replace(n_restarts=seen.n_restarts)
+        known = NEW._replace(n_restarts=seen.n_restarts, failures=seen.n_restarts)
     elif is_late(seen, known) or _is_told(seen, known):
         return
     elif not known.is_ended and not seen.invocation and known.wait is Wait.NOTHING:
@@ -107,6 +107,9 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: f
         known = _up(member, known, seen, draft.now)
     elif known.is_ended:
         known = _down(draft, member, known, seen, where)
+        rests = where is not Phase.WAITING and known.wait not in (Wait.SETTLE, Wait.BACKOFF)
+        if rests and known.credit and not seen.job:
+            known = known._replace(credit=0)  # what was counted beyond the runs was refused
     else:
         known = _end(draft, member, known, seen, where)
     known = known._replace(
@@ -152,8 +155,11 @@ def _up(member: Member, known: UnitMemory, seen: Seen, now: float) -> UnitMemory
         known = known._replace(started=seen.started)
     if seen.job and seen.active in ("activating", "reloading", "refreshing"):
         known = known._replace(starting=seen.job)
-    elif seen.job and seen.active == "deactivating" and seen.job != known.starting and not known.stopping:
-        known = known._replace(stopping=seen.changed or now)
+    elif seen.job and seen.active == "deactivating" and not known.stopping:
+        # A restart that comes while the start job runs is merged into that, and keeps its number.
+        is_merged = seen.job == known.starting and seen.main_pid and seen.result == "success"
+        if is_merged or seen.job != known.starting:
+            known = known._replace(stopping=seen.changed or now)
     if known.wait is Wait.SETTLE:
         known = known._replace(wait=Wait.NOTHING, wake_at=0.0, tries=0)
     if known.wait is Wait.NOTHING and not known.is_ended and not known.our_job:
@@ -210,7 +216,7 @@ def _end(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Pha
         our_job=known.our_job if our_stop and where is Phase.WAITING else "",
         started=row.uptime_sec and seen.started,
         wake_at=known.wake_at if our_stop else 0.0,
-        starting=max(known.starting, seen.job),
+        starting=max(known.starting, known.job, seen.job),
     )
     if seen.result == "exec-condition":
         return known  # skipped: it never ran
@@ -245,6 +251,8 @@ def _end(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Pha
                     fate=Fate.RETRY, wait=Wait.SETTLE, wake_at=draft.now + SETTLE_SEC, tries=0
                 )
                 due = limits.restart_due(known, supervision, since)
+            case _ if not seen.invocation:  # unloaded meanwhile: how it ended, only the journal knows
+                known = known._replace(fate=Fate.UNKNOWN)
             case _:
                 known = known._replace(fate=Fate.GAVE_UP if is_failure else Fate.FINISHED)
     draft.act(
@@ -287,6 +295,8 @@ def _down(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Ph
             known = known._replace(fate=Fate.RETRY, is_stopped=False)
             if is_wrong:
                 draft.refate(unit, known, due=due)
+            if is_queued(seen):  # the wait is over: to shorten it now would end the run that begins
+                return known._replace(wait=Wait.BACKOFF, wake_at=0.0, tries=0)
             if seen.sub == "auto-restart" or known.wait is not Wait.BACKOFF:
                 known = limits.backoff(known, supervision, since)
             return known

@@ -65,6 +65,7 @@ class Daemon:
         self._end: asyncio.Future[int] = self._io.create_future()
         self._descriptor = -1
         self._away = 0  # tries to connect in a row
+        self._again: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._quiet: asyncio.TimerHandle | None = None
         self._age: asyncio.TimerHandle | None = None
@@ -162,10 +163,12 @@ class Daemon:
         if self._descriptor >= 0:
             self._io.remove_reader(self._descriptor)
             self._descriptor = -1
-        pause = _AWAY_SEC[min(self._away, len(_AWAY_SEC) - 1)]
-        self._io.call_later(pause, self._guarded, self._reconnect)
+        if self._again is None:  # two would put the second descriptor where epoll has the first
+            pause = _AWAY_SEC[min(self._away, len(_AWAY_SEC) - 1)]
+            self._again = self._io.call_later(pause, self._guarded, self._reconnect)
 
     def _reconnect(self) -> None:
+        self._again = None
         self._connected(self.loop.connect("disconnected"))
 
     def _say_away(self, error: Exception) -> None:
@@ -183,9 +186,15 @@ class Daemon:
         due = self.loop.wake_at()
         if due and self.loop.is_connected:
             left = max(0.0, due - self.loop.ports.clock.monotonic())
-            self._timer = self._io.call_later(left, self._guarded, self.loop.woken)
+            self._timer = self._io.call_later(left, self._guarded, self._on_time)
         if self.loop.owed.trouble and self._retry is None:
             self._retry = self._io.call_later(_LEDGER_SEC, self._guarded, self._write_again)
+
+    def _on_time(self) -> None:
+        """Do what is due, unless what has come meanwhile says otherwise."""
+        self._on_signals()
+        if self.loop.is_connected:
+            self.loop.woken()
 
     def _write_again(self) -> None:
         self._retry = None

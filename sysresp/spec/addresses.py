@@ -8,6 +8,7 @@ PID 1 only logs it and starts the unit without the socket.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from sysresp.model import Command, Health, Listen, Ready, ReadyBy, Socket
@@ -284,6 +285,12 @@ def _health(values: dict[str, Any], at: At) -> Any:
     if not probe:
         return probe
     health = Health(*probe, **values)
+    if "timeout_sec" not in values:
+        health = replace(health, timeout_sec=min(health.timeout_sec, health.interval_sec))
+    elif health.timeout_sec > health.interval_sec:
+        # There are never two probes at once, so one that hangs would put off the next.
+        what = "is longer than `interval`, so a service that hangs is found out late"
+        return (at / "timeout").error(what, "write a longer interval, or a shorter timeout")
     command = health.command
     if command is not None and command.expand and any("$" in word for word in command.words):
         return (at / "exec").error(
@@ -305,8 +312,22 @@ HEALTH = Table(
         Key("tcp", _TCP, "Healthy if this accepts a connection", '"127.0.0.1:5432"'),
         Key("unix", Str("a socket's path", _unix), "Healthy if this accepts a connection", '"/run/db.sock"'),
         Key("exec", OneCommand(), "Healthy if this exits with 0", '["/usr/bin/pg_isready"]'),
-        Key("interval", Duration(low=0.1), "Pause between two probes", '"30s"', "10s", "interval_sec"),
-        Key("timeout", Duration(low=0.1), "A probe has failed after this", '"5s"', "2s", "timeout_sec"),
+        Key(
+            "interval",
+            Duration(low=0.1),
+            "From the begin of one probe to that of the next",
+            '"30s"',
+            "10s",
+            "interval_sec",
+        ),
+        Key(
+            "timeout",
+            Duration(low=0.1),
+            "A probe has failed after this; no longer than `interval`",
+            '"5s"',
+            "2s, or `interval` if that is shorter",
+            "timeout_sec",
+        ),
         Key("failures", Int(1, 1000), "So many in a row, and it is unhealthy", "5", "3"),
         Key("successes", Int(1, 1000), "So many in a row, and it is healthy again", "2", "1"),
         Key(

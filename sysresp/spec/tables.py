@@ -391,7 +391,7 @@ CONTROLLER = Table(
         Key(
             "flapping",
             Int(2, 1000),
-            "So many failures of a service in `flapping_within` are an incident",
+            "So many failures in `flapping_within` are an incident",
             "10",
             "5",
             "flaps",

@@ -32,6 +32,10 @@ DBUS = b"org.freedesktop.DBus"
 DBUS_PATH = "/org/freedesktop/DBus"
 
 _TIMEOUT = "SYSTEMD_BUS_TIMEOUT"  # read by sd-bus once for each connection (sd_bus_get_method_call_timeout)
+_NO_PYSTEMD = (
+    "apt install python3-pystemd, or dnf install python3-pystemd, for sysresp from a package\n"
+    "pip, pipx and uv compile it: apt install gcc pkg-config libsystemd-dev python3-dev, then install again"
+)
 _GONE = frozenset({-104, -107, -32, -9})  # ECONNRESET, ENOTCONN, EPIPE, EBADF: the peer left
 _GONE_NAMES = frozenset({"Disconnected", "NoReply", "ServiceUnknown", "NameHasNoOwner"})
 _DENIED_NAMES = frozenset({"AccessDenied", "InteractiveAuthorizationRequired", "AuthFailed"})
@@ -151,9 +155,7 @@ class Bus:
         try:
             self._dbuslib, dbusexc = _load()
         except ImportError as error:
-            raise _refusal(
-                "UNREACHABLE", f"cannot import pystemd: {error}", "install python3-pystemd"
-            ) from error
+            raise _refusal("UNREACHABLE", f"cannot import pystemd: {error}", _NO_PYSTEMD) from error
         self._error = dbusexc.DBusBaseError
         cause = self._try_open()
         if cause is not None and self.fall_back and (self.user or os.geteuid() == 0):

@@ -52,18 +52,8 @@ class DirectoryWatch:
         A directory's own path stands for everything in it.
         """
         found: set[str] = set()
-        while True:
-            try:
-                data = os.read(self._fd, _MOST)
-            except BlockingIOError:
-                break
-            at = 0
-            while at < len(data):
-                watch, mask, _cookie, size = _EVENT.unpack_from(data, at)
-                at += _EVENT.size + size
-                name = os.fsdecode(data[at - size : at].rstrip(b"\0"))
-                self._event(watch, mask, name, found)
-        found |= self._renew()
+        while self._read(found):
+            found |= self._renew()  # watches that it ends are told as well: read again, or they wake us up
         return found
 
     def close(self) -> None:
@@ -72,9 +62,23 @@ class DirectoryWatch:
         if fd >= 0:
             os.close(fd)
 
+    def _read(self, found: set[str]) -> bool:
+        """Take in what has come; false if that is nothing."""
+        try:
+            data = os.read(self._fd, _MOST)
+        except BlockingIOError:
+            return False
+        at = 0
+        while at < len(data):
+            watch, mask, _cookie, size = _EVENT.unpack_from(data, at)
+            at += _EVENT.size + size
+            name = os.fsdecode(data[at - size : at].rstrip(b"\0"))
+            self._event(watch, mask, name, found)
+        return True
+
     def _event(self, watch: int, mask: int, name: str, found: set[str]) -> None:
         if mask & _OVERFLOW:
-            found |= self._wanted.keys()
+            found.update(self._wanted)
             return
         directory = self._watched.get(watch)
         if directory is None:

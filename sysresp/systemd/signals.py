@@ -232,6 +232,8 @@ class SystemSignals:
                     self._take(kind, unit, message)
                 except _BROKEN:
                     self._lose("unreadable")
+        self.forged += stream.foreign
+        stream.foreign = 0
 
     def _take(self, kind: _Kind, unit: str, message: Message) -> None:
         if kind is _Kind.CHANGED:

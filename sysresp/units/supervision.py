@@ -143,7 +143,8 @@ def rest(supervision: Supervision, restarts: int) -> float:
     It is longer where one unit file is that of several instances, each with a jitter of its own, and where
     systemd cannot let the delay grow: then it waits the longest, should the controller be away.
     """
-    own = supervision.rest_sec or supervision.delay_sec
+    longest = 0.0 if supervision.is_native else supervision.max_delay_sec
+    own = supervision.rest_sec or max(longest, supervision.delay_sec)
     return delay(supervision._replace(delay_sec=own), restarts) if supervision.is_native else own
 
 

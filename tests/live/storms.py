@@ -167,7 +167,7 @@ class Storm:
         return Differences(missing, extra, sum(len(runs) - 1 for runs in truth.values()), by_count)
 
     def dump(self, differences: Differences) -> str:
-        """Return what there is to say of the units that differ: their rows, by number of the run."""
+        """Return what there is to say of the units that differ: rows, in order, by number of the run."""
         found = {**differences.missing, **differences.extra}
         lines = [
             f"seed {self.seed}: of {differences.runs} runs {sum(differences.missing.values())} are missing, "

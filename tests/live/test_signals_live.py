@@ -69,8 +69,8 @@ def test_contract(box: Box, scope: str) -> None:
 
 def listening(box: Box, script: str, *args: str) -> list[str]:
     """Run a script that hears a unit which restarts 0.1 s after each death, and return what it prints."""
-    text = "[Unit]\nStartLimitIntervalSec=0\n"
-    text += "[Service]\nType=exec\nExecStart=/bin/sleep 1000\nRestart=always\nRestartSec=100ms\n"
+    text = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=/bin/sleep 1000\n"
+    text += "Restart=always\nRestartSec=100ms\n"
     box.write(f"/run/systemd/system/{box.project}-a.service", text)
     words = [box.python, "-c", LISTEN + script, f"{box.project}-a.service", *args]
     return box.run(words, check=True, timeout=60).stdout.splitlines()

@@ -8,6 +8,7 @@ checkout inside; what runs there came out of a package.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
@@ -77,14 +78,21 @@ def build(kind: str, out: Path, *options: str, env: dict[str, str] | None = None
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def next_source(to: Path) -> Path:
-    """Copy the sources and make the next version of them."""
-    names = subprocess.run(["git", "-C", TOP, "ls-files", "-z"], check=True, capture_output=True, text=True)
-    for name in names.stdout.split("\0")[:-1]:
+def copy_source(to: Path) -> Path:
+    """Copy what git knows, with whatever permissions the umask leaves."""
+    listed = subprocess.run(["git", "-C", TOP, "ls-files", "-z"], check=True, capture_output=True, text=True)
+    for name in listed.stdout.split("\0")[:-1]:
         target = to / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((TOP / name).read_bytes())
-        target.chmod((TOP / name).stat().st_mode)
+        if os.access(TOP / name, os.X_OK):
+            target.chmod(target.stat().st_mode | 0o100)
+    return to
+
+
+def next_source(to: Path) -> Path:
+    """Copy the sources and make the next version of them."""
+    copy_source(to)
     for name in ("sysresp/__init__.py", "packaging/debian/changelog", "packaging/rpm/sysresp.spec"):
         text = (to / name).read_text()
         assert VERSION in text
