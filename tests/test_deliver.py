@@ -260,6 +260,18 @@ def test_what_nobody_takes_is_given_up_in_the_end() -> None:
     asyncio.run(scene())
 
 
+def test_one_whose_receiver_is_missing_is_kept() -> None:
+    async def scene() -> None:
+        office = Office()
+        office.post.begin()
+        office.post.add([message(1)])
+        assert await office.until(1) == [("key-1", "queued")]
+        assert "no [alerts.ops] now" in office.verdicts[0].why
+        office.post.close()
+
+    asyncio.run(scene())
+
+
 def test_nothing_is_sent_before_it_is_due(tmp_path: Path) -> None:
     async def scene() -> None:
         office = Office(ops=appending(tmp_path / "out"))

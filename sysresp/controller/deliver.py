@@ -29,6 +29,7 @@ SENDER = (sys.executable or "/usr/bin/python3", "-I", "-S", str(Path(__file__).w
 MOST = 8  # children at a time
 LONGEST_PAUSE = 60.0
 EXPIRES_SEC = 3 * 86400.0  # what nobody accepted for so long is given up
+MISSING_SEC = 3600.0  # between looks for a receiver that is not there
 REFUSALS = 5  # a message that is refused so often for its content is given up
 REFUSED = "exit status 65"
 """EX_DATAERR of sysexits.h: the receiver is there, and does not want this message."""
@@ -133,7 +134,7 @@ class Post:
     def _try(self, name: str, box: _Box) -> None:
         receiver, one = self._receivers().get(name), box.queue[0]
         if receiver is None:
-            self._over(name, box, "failed", f"there is no [alerts.{name.partition('/')[2]}] any more")
+            self._missing(name, box)
             return
         box.last = self._loop.time()
         given = given_for(receiver, json.loads(one.message.body))
@@ -154,6 +155,16 @@ class Post:
         limit = receiver.timeout_sec + _GRACE_SEC
         box.timer = self._loop.call_later(limit, self._late, name, box, child, limit)
         child.begin()
+
+    def _missing(self, name: str, box: _Box) -> None:
+        """Keep it: the project's manifest may be unreadable just now."""
+        why = f"there is no [alerts.{name.partition('/')[2]}] now"
+        if self._now() - box.queue[0].message.at > EXPIRES_SEC:
+            self._over(name, box, "failed", why)
+            return
+        box.not_before = self._loop.time() + MISSING_SEC
+        self._tell(name, box.queue[0], "queued", why)
+        self._loop.call_soon(self.pump)
 
     def _late(self, name: str, box: _Box, child: Child, limit: float) -> None:
         if box.child is child:
