@@ -185,7 +185,7 @@ def test_what_somebody_stops_or_takes_away_ends_it() -> None:
             scene.tell("db")
         scene.wait(SETTLE_SEC)
         assert len(scene.over) == 1
-        assert due(scene.known, scene.roster) == 0
+        assert due(scene.known) == 0
 
 
 def test_a_dependent_that_is_told_of_first_joins_its_root() -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from sysresp.controller.incident_rows import StoredAlarm
 
 
+_NEVER = float("inf")
+
+
 class Alarm:
     """What the loop remembers of incidents."""
 
@@ -31,6 +34,7 @@ class Alarm:
         self.due = 1.0 if self.known.incidents else 0.0  # seconds since the epoch; 0: nothing is due
         self.host = host or os.uname().nodename
         self._roster: object = None
+        self._dues: dict[int, float] = {}  # when to ask again who is to be told of an open incident
 
     def take(
         self,
@@ -55,16 +59,22 @@ class Alarm:
         if not touched and not is_due and not is_new:
             return {}, ()
         moment = Moment(when, _minute(when), self.host)
-        waits = [due(self.known, memory.roster)]
         messages: list[Message] = []
-        for incident in {**self.known.incidents, **touched}.values():
+        for number in [n for n, at in self._dues.items() if is_new or at <= when]:
+            del self._dues[number]
+        for number, incident in {**self.known.incidents, **touched}.items():
+            if number in self._dues and number not in touched:
+                continue
             telling = tell(incident, memory.roster, moment, self.sent)
-            waits.append(telling.due)
             messages += telling.messages
+            self._dues[number] = telling.due or _NEVER
             if telling.incident is not incident:
-                touched[incident.id] = telling.incident
+                touched[number] = telling.incident
+            if incident.resolved:
+                del self._dues[number]
         self._remember(touched, messages, when)
-        self.due = min((at for at in waits if at), default=0.0)
+        waits = (*self._dues.values(), due(self.known) or _NEVER)
+        self.due = min(waits) if min(waits) < _NEVER else 0.0
         return touched, messages
 
     def _remember(self, touched: Mapping[int, Incident], messages: Sequence[Message], when: float) -> None:

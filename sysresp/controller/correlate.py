@@ -14,7 +14,7 @@ counted, each by its invocation; all else is looked up in the memory of the unit
 
 from __future__ import annotations
 
-from sysresp.controller.events import Exit, Roster, UnitMemory, Wait
+from sysresp.controller.events import Exit, UnitMemory, Wait
 from sysresp.controller.incidents import (
     Batch,
     Failure,
@@ -43,9 +43,9 @@ def correlate(known: Open, batch: Batch) -> Outcome:
     affected = {*batch.changed, *(one.unit for one in batch.failures)}
     for number in sorted({desk.of[unit] for unit in affected if unit in desk.of} | set(desk.touched)):
         desk.judge(number)
-    for number, incident in desk.incidents.items():
-        if 0 < incident.well_since <= batch.when - settle_sec(incident, batch.roster):
-            desk.touched[number] = incident._replace(resolved=incident.well_since)
+    over = [one for one in desk.incidents.values() if 0 < one.ends <= batch.when and not one.resolved]
+    for incident in over:
+        desk.touched[incident.id] = incident._replace(resolved=incident.well_since)
     return desk.outcome()
 
 
@@ -109,12 +109,13 @@ class _Desk:
             self._open_or_join(one.unit, "every-exit", "it failed")
 
     def _open_or_join(self, unit: str, reason: str, why: str) -> None:
-        part = Part(unit, (reason,), why, self.batch.when)
         number = self.of.get(unit)
         if number is None:
-            self._add(unit, part)
-        else:
-            self._update(self.incidents[number], part)
+            self._add(unit, Part(unit, (reason,), why, self.batch.when))
+            return
+        incident = self.incidents[number]
+        if not any(part.unit == unit and reason in part.reasons for part in incident.parts):
+            self._update(incident, Part(unit, (reason,), why, self.batch.when))
 
     def _wants_every_exit(self, unit: str) -> bool:
         roster = self.batch.roster
@@ -130,7 +131,7 @@ class _Desk:
             for part in incident.parts
         ]
         runs = (*incident.runs, one.invocation)[-KEPT_RUNS:]
-        self.put(incident._replace(parts=tuple(parts), runs=runs, well_since=0.0))
+        self.put(incident._replace(parts=tuple(parts), runs=runs, well_since=0.0, ends=0.0))
 
     # Units
 
@@ -184,7 +185,7 @@ class _Desk:
                 self.of[unit] = other
                 parts = (*incident.parts, self._with_recent(part))
                 runs = (*incident.runs, *self._runs(unit))[-KEPT_RUNS:]
-                self.put(incident._replace(parts=parts, runs=runs, well_since=0.0))
+                self.put(incident._replace(parts=parts, runs=runs, well_since=0.0, ends=0.0))
             return
         self._update(self.incidents[mine], part)
         if root == unit:
@@ -214,7 +215,7 @@ class _Desk:
         self.of[root] = incident.id
         parts = (self._with_recent(Part(root, (), "down", self.batch.when)), *incident.parts)
         runs = (*incident.runs, *self._runs(root))[-KEPT_RUNS:]
-        self.put(incident._replace(root=root, parts=parts, runs=runs, well_since=0.0))
+        self.put(incident._replace(root=root, parts=parts, runs=runs, well_since=0.0, ends=0.0))
 
     def _all_below(self, root: str, incident: Incident) -> set[str]:
         return {unit for unit in incident.units() if self._root(unit) == root}
@@ -226,7 +227,7 @@ class _Desk:
         opened = min(mine.opened, other.opened)
         parts = (*other.parts, *mine.parts)
         runs = (*mine.runs, *other.runs)[-KEPT_RUNS:]
-        self.put(other._replace(parts=parts, opened=opened, runs=runs, well_since=0.0))
+        self.put(other._replace(parts=parts, opened=opened, runs=runs, well_since=0.0, ends=0.0))
         over = mine._replace(into=other.id, resolved=self.batch.when)
         self.incidents[mine.id] = self.touched[mine.id] = over
 
@@ -258,10 +259,10 @@ class _Desk:
         units, when = self.batch.units, self.batch.when
         all_well = all(is_well(units.get(u), is_member=self.is_member(u)) for u in incident.units())
         since = 0.0 if not all_well else min(incident.well_since or when, when)
-        self.put(incident._replace(well_since=since))
+        ends = since and since + settle_sec(incident, self.batch.roster)
+        self.put(incident._replace(well_since=since, ends=ends))
 
 
-def due(known: Open, roster: Roster) -> float:
+def due(known: Open) -> float:
     """Return when the next incident may be over, in seconds since the epoch; 0: none."""
-    times = (i.well_since + settle_sec(i, roster) for i in known.incidents.values() if i.well_since)
-    return min(times, default=0.0)
+    return min((one.ends for one in known.incidents.values() if one.ends), default=0.0)

@@ -56,6 +56,7 @@ class Incident(NamedTuple):
     parts: tuple[Part, ...] = ()  # the root first, then in the order in which they joined
     runs: tuple[str, ...] = ()  # the last invocations that were counted
     well_since: float = 0.0  # 0: something is not well
+    ends: float = 0.0  # when it is over if all stays well; 0: something is not
     resolved: float = 0.0  # when all was well; 0: it is not over
     into: int = 0  # the incident that it turned out to be a consequence of
     told: Mapping[str, Told] = {}  # by receiver, "PROJECT/NAME"
