@@ -20,7 +20,10 @@ HOOK, MAIL = "/var/tmp/hook", "/var/tmp/mail"
 HTTP_PORT, SMTP_PORT = 7801, 7802
 BAD = "/var/tmp/bad"
 DEPENDENTS = 6
-SERVICE = 'command = ["/bin/sh", "-c", "test ! -e {bad} || exit 3; exec sleep infinity"]\n'
+SERVICE = (
+    'command = ["/bin/sh", "-c", '
+    '"test ! -e {bad} || {{ echo the database says why >&2; exit 3; }}; exec sleep infinity"]\n'
+)
 ALERTS = f"""
 [alerts.hook]
 url = "http://127.0.0.1:{HTTP_PORT}/alerts"
@@ -134,6 +137,24 @@ def test_one_incident_is_told_once(arena: Box, outage_sec: float) -> None:
     assert "db is well again after" in subjects[1]
     assert mails(box)[1]["In-Reply-To"] == mails(box)[0]["Message-ID"]
     assert query(box, "SELECT root, resolved != 0 FROM incident") == [[db, 1]]
+
+    number = str(opened["incident"])
+    assert "db is down for good" in box.sysresp("incidents", check=True).stdout
+    shown = box.sysresp("incidents", "show", number, check=True).stdout
+    for words in (
+        "last: exit status 3",
+        "app1: ",
+        "generation 1 was applied",
+        f"{box.project}/mail  resolved",
+    ):
+        assert words in shown, shown
+    assert "the database says why" in shown
+    assert box.sysresp("alerts", check=True).stdout.count("delivered") == 4
+    for name in ("hook", "mail"):
+        assert f"{name} has taken it" in box.sysresp("alerts", "test", name, check=True).stdout
+    assert hooks(box)[-1]["kind"] == "test"
+    receiver(box, "http", is_up=False)
+    assert "Connection refused" in box.sysresp("alerts", "test", "hook").stderr
 
 
 STORM = """
