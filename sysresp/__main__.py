@@ -31,10 +31,12 @@ def main() -> None:
 
         code = plain.fast(sys.argv)
     elif sys.argv[1:3] == ["controller", "run"] and sys.argv[3:] in ([], ["--user"]):
-        gc.enable()  # this one lives for months
+        from sysresp.cli import listening  # noqa: PLC0415
+
+        heard = listening.listen("user" if sys.argv[3:] else "system")
         from sysresp.cli import daemon  # noqa: PLC0415
 
-        code = daemon.run("user" if sys.argv[3:] else "system")
+        code = daemon.run("user" if sys.argv[3:] else "system", heard)
     if code is not None:
         sys.stderr.flush()
         os._exit(code)  # standard output is flushed; freeing the interpreter's memory takes 3 ms and more

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
 
-from sysresp.model import Origin
+if TYPE_CHECKING:  # the model's classes take 1.7 MB, and the daemon needs none of them
+    from sysresp.model import Origin
 
 
 class Exit(IntEnum):

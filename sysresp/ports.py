@@ -195,6 +195,16 @@ class Files(Protocol):
         """Let the lock go; the file stays, empty, since removing it would be a race."""
 
 
+class Line(NamedTuple):
+    """One message of a unit, or of the service manager about it."""
+
+    unit: str
+    invocation: str  # "" if the journal does not know the run
+    at: float  # seconds since the epoch
+    text: str
+    kind: str = ""  # by the manager: starting | started | said; "" by the unit itself
+
+
 class Journal(Protocol):
     """Reading what a unit printed."""
 
@@ -203,6 +213,12 @@ class Journal(Protocol):
 
     def core_dumps(self, unit: str, since: float, until: float = 0.0) -> list[int]:
         """Return the processes of the unit of which systemd-coredump has a record; times since the epoch."""
+
+    def scan(self, units: Sequence[str], since: float, most: int) -> tuple[list[Line], bool]:
+        """Return the last messages of these units since then, oldest first, and whether that is all.
+
+        Not all: there are more than `most`, or reading them took too long. [] if they cannot be read.
+        """
 
 
 class Processes(Protocol):

@@ -10,11 +10,11 @@ import errno
 import itertools
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from posixpath import dirname, join
 from typing import NamedTuple
 
-from sysresp.ports import FileStat
+from sysresp.ports import FileStat, Line
 
 FILE_CHANGES = ("write", "remove", "link", "rmdir")
 
@@ -281,6 +281,11 @@ class FakeJournal:
         self.lines: dict[str, list[str]] = defaultdict(list)
         self.calls: list[tuple[str, int, str]] = []
         self.dumps: dict[str, list[int]] = defaultdict(list)
+        self.scanned: list[Line] = []
+
+    def scan(self, units: Sequence[str], since: float, most: int) -> tuple[list[Line], bool]:
+        found = [line for line in self.scanned if line.unit in units and line.at >= since]
+        return (found[-most:] if most > 0 else []), len(found) <= most
 
     def tail(self, unit: str, lines: int, invocation_id: str = "") -> list[str]:
         self.calls.append((unit, lines, invocation_id))

@@ -94,6 +94,12 @@ def test_all_about_one(world: World) -> None:
     assert world.journal.calls[-1] == (DB, 50, "a" * 32)
     found = json.loads(world.run("incidents", "show", "2", "--json"))
     assert found["logs"] == [{"unit": DB, "invocation": "a" * 32, "lines": ["FATAL: out of disk"]}]
+    assert found["fingerprints"] == []
+    world.journal.lines[DB] = ["Traceback (most recent call last):", '  File "/srv/db.py", line 3, in main']
+    world.journal.lines[DB] += ["    run()", "ValueError: no room"]
+    assert "it died of python: ValueError in main" in world.run("incidents", "show", "2")
+    (trace,) = json.loads(world.run("incidents", "show", "2", "--json"))["fingerprints"]
+    assert (trace["unit"], trace["kind"], trace["message"]) == (DB, "ValueError", "no room")
     assert found["core_dumps"] == [{"unit": DB, "pids": [4711]}]
     assert [one["state"] for one in found["messages"]] == ["delivered", "queued"]
     assert found["exits"][0]["core_dump"] is True

@@ -291,6 +291,76 @@ def test_the_journal_cursor_moves_on_after_much(scene: Scene) -> None:
     assert len(scene.runs()) == 4
 
 
+BASE = "base.target"  # every service requires one, and a slice; neither is anybody's member
+
+
+def needs_db(scene: Scene, *keys: str) -> None:
+    """Install a web that needs db, by these keys of [Unit]."""
+    scene.systemd.files.write(f"{DIRECTORY}/{BASE}", b"[Unit]\n")
+    scene.systemd.start(BASE)
+    scene.add(DB, Supervision())
+    needs = "".join(f"\n{key}={DB}" for key in keys)
+    scene.add(WEB, Supervision(), f"{FOREVER}\nRequires={BASE}\nAfter={DB}{needs}")
+
+
+def test_what_blocks_is_what_is_down(scene: Scene) -> None:
+    needs_db(scene, "Requires")
+    scene.systemd.fail[DB] = "canceled"
+    scene.systemd.stop(DB)
+    scene.live(1)
+    scene.systemd.start(WEB)
+    scene.live(0.1)
+    assert scene.loop.memory.units[WEB].why == DB
+    del scene.systemd.fail[DB]
+    scene.systemd.start(DB)
+    scene.live(10)
+    assert scene.active() == "active"
+
+
+def test_what_is_bound_to_the_dead_is_started_with_it(scene: Scene) -> None:
+    needs_db(scene, "BindsTo")
+    scene.crash(DB)
+    scene.systemd.stop(WEB)  # as systemd does
+    scene.live(10)
+    (row,) = (row for row in scene.rows() if row.unit == WEB)
+    assert (row.fate, row.because) == (Fate.BLOCKED, DB)
+    assert scene.active() == "active"
+    scene.systemd.stop(WEB)  # by hand
+    scene.live(10)
+    assert scene.active() != "active"
+
+
+def test_what_is_nobodys_is_heard_to_come_up(scene: Scene) -> None:
+    needs_db(scene, "Requires")
+    scene.roster = Roster({WEB: scene.roster.members[WEB]})
+    scene.loop.roster_changed()
+    scene.systemd.fail[DB] = "canceled"
+    scene.systemd.stop(DB)
+    scene.live(1)
+    scene.systemd.start(WEB)
+    scene.live(1)
+    assert scene.loop.memory.units[WEB].on
+    del scene.systemd.fail[DB]
+    scene.systemd.start(DB)
+    scene.live(10)
+    assert scene.active() == "active"
+
+
+def test_a_project_that_is_stopped_is_asked_about_at_once(scene: Scene) -> None:
+    units = [f"shop-many@{n}.service" for n in range(40)]
+    for unit in units:
+        scene.add(unit, Supervision())
+    before = len(scene.systemd.calls)
+    for unit in units:
+        scene.systemd.stop(unit)
+    scene.live(1)
+    assert {row.fate for row in scene.rows()} == {Fate.STOPPED}
+    calls = [call[0] for call in scene.systemd.calls[before:]]
+    assert calls.count("stop") == len(units)
+    assert len(calls) - len(units) < 4 * len(units)
+    assert calls.count("units") < 10
+
+
 def test_nothing_that_is_stored_of_no_member_stays(scene: Scene) -> None:
     scene.add(WEB, Supervision())
     scene.add(DB, Supervision())

@@ -90,6 +90,17 @@ def test_what_restart_does_not_follow_is_final_at_once(policy: Supervision, seen
     assert told.actions == ()  # RemainAfterExit=: finished once
 
 
+@pytest.mark.parametrize("sub", ["auto-restart-queued", "dead"])
+def test_a_run_does_not_end_by_how_the_one_before_did(sub: str) -> None:
+    """A first look may come when the unit has crashed and begins anew: nothing is known of the first run."""
+    told = Controller(web=Supervision())
+    told(2, ended(2, "B", sub, job=5, result="success", exec_code=2, exec_status=9))
+    assert told.rows == {}
+    told(3, up(3, "B"), ended(4, "B", "auto-restart"))
+    row = told.rows["B"]
+    assert (row.result, row.exec_code, row.exec_status, row.attempt) == ("exit-code", 1, 3, 1)
+
+
 def test_a_skipped_start_is_no_run() -> None:
     told = Controller(web=Supervision())
     told(2, Seen(WEB, "activating", "condition", "A", main_pid=7, changed=2.0))
@@ -225,6 +236,31 @@ def test_a_run_that_was_known_and_of_which_the_journal_knows_nothing_more() -> N
     resync(told, up(13, "C", n=2))
     assert list(told.rows) == ["A", "lost-1"]
     assert {row.source for row in told.rows.values()} == {"count"}  # what says that the details are gone
+
+
+@pytest.mark.parametrize(
+    ("seen", "rows"),
+    [
+        (ended(2, sub="dead", result="success", active="inactive"), []),
+        (ended(2, sub="exited", result="success", active="active"), []),
+        (ended(2), ["A"]),
+        (ended(2, sub="auto-restart"), ["A"]),
+    ],
+    ids=["dead", "exited", "failed", "waits"],
+)
+def test_what_ended_before_there_was_a_ledger(seen: Seen, rows: list[str]) -> None:
+    told = Controller(web=Supervision())
+    resync(told, seen)
+    assert list(told.rows) == rows
+    told(60, up(60, "B"), *stopping(61, run="B"))
+    assert list(told.rows) == [*rows, "B"]
+
+
+def test_what_began_and_ended_in_the_gap_is_a_row() -> None:
+    told = Controller(web=Supervision())
+    seen = ended(2, sub="dead", result="success", active="inactive")
+    resync(told, seen, [record("finished", 2, result="success")])
+    assert list(told.rows) == ["A"]
 
 
 def test_another_boot_ends_every_run() -> None:

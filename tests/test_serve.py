@@ -348,3 +348,19 @@ def test_a_lost_connection_is_made_again(scene: Scene) -> None:
     scene.live(3)
     assert daemon.loop.is_connected
     assert scene.signals.opened == 2
+
+
+def test_however_much_fails_it_connects_once(scene: Scene) -> None:
+    """The second would get the number of the first, which epoll has let go and asyncio has not."""
+    scene.begin()
+    opened = scene.signals.opened
+    scene.signals.break_off()
+    scene.live(0.05)
+    for name in ("units", "units_by_name", "many_properties"):
+        scene.systemd.raises[name] = SysrespError("no answer", exit=Status.UNREACHABLE)
+    scene.roster = Roster({WEB: Member(WEB, supervision=Supervision())})
+    scene.disk.touch("/var/lib/sysresp/shop.json")
+    scene.live(0.05)
+    scene.systemd.raises.clear()
+    scene.live(10)
+    assert scene.signals.opened == opened + 1

@@ -1,4 +1,4 @@
-"""`start`, `stop`, `restart`, `reload` and `logs`: commands on services by their names in the file.
+"""`start`, `stop`, `restart` and `reload`: commands on services by their names in the file.
 
 They work from manifests, so services.toml need not be there. Names are looked up in all projects and modes;
 one that several projects have must be told apart with --project.
@@ -6,8 +6,6 @@ one that several projects have must be told apart with --project.
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -37,7 +35,7 @@ def run(verb: str, names: Sequence[str], *, project: str, scope: Scope, colour: 
     wanted = JobVerb(verb)
     user = scope is Scope.USER
     status: int = Exit.OK
-    for manifest, own, _ in _chosen(names, project, scope):
+    for manifest, own, _ in chosen(names, project, scope):
         with running.progress() as show:
             host = hosts.host(scope, Mode(manifest.mode))
             with locked(host, manifest.project, hosts.holder(verb), wait_sec=None):
@@ -70,7 +68,7 @@ def _summary(verb: JobVerb, outcome: Outcome, names: Sequence[str], seconds: flo
     return f"{', '.join(names)}: {', '.join(parts) or 'nothing to do'} ({seconds:.1f}s)"
 
 
-def _chosen(
+def chosen(
     names: Sequence[str], project: str, scope: Scope
 ) -> list[tuple[Manifest, list[str], tuple[ManifestUnit, ...]]]:
     """Return the projects that the names mean, with their own names and units."""
@@ -89,21 +87,3 @@ def _chosen(
                 f'"{name}" is in several projects: {", ".join(several)}', "say which: --project NAME"
             )
     return [(m, [n for n in names if any(matches(u, n) for u in m.units)], units) for m, units in found]
-
-
-def logs(names: Sequence[str], *, project: str, user: bool, follow: bool, lines: int) -> int:
-    """Become journalctl for the units of these services."""
-    scope = Scope.USER if user else Scope.SYSTEM
-    chosen = [unit for _, _, units in _chosen(names, project, scope) for unit in units]
-    program = shutil.which("journalctl")
-    if program is None:
-        raise SysrespError("there is no journalctl here", exit=Exit.UNREACHABLE)
-    words = [
-        program,
-        f"--lines={lines}",
-        *(["--follow"] if follow else []),
-        *(["--quiet"] if follow else []),
-    ]
-    for unit in chosen:
-        words += ["--user-unit" if user else "--unit", unit.name]
-    os.execv(program, words)  # nothing of ours is left to do

@@ -76,6 +76,6 @@ def status(user: bool = options.USER, json: bool = options.JSON) -> int:
 @options.guarded
 def run(user: bool = options.USER) -> int:
     """Be the controller: what its unit runs."""
-    from sysresp.cli import daemon
+    from sysresp.cli import daemon, listening
 
-    return daemon.run(options.scope(user))
+    return daemon.run(options.scope(user), listening.listen(options.scope(user)))

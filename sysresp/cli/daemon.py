@@ -6,35 +6,39 @@ for in memory all that time: no typer, no Jinja, no tomllib, no ssl.
 """
 
 # ruff: noqa: PLC0415 - what is imported depends on what was done before
+# ruff: noqa: PTH116, PTH123 - pathlib is another half megabyte
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from posixpath import dirname
 from typing import Any
 
 import sysresp
 from sysresp.cli import boundary
+from sysresp.cli.listening import Listening
 from sysresp.controller.events import Member, Roster
 from sysresp.errors import SysrespError
 from sysresp.ports import Manager, UnitProblem
 from sysresp.reconcile import layout
+from sysresp.reconcile.disk import digest_of
 from sysresp.reconcile.manifest import Manifest, all_manifests
 from sysresp.systemd.files import RealFiles
 from sysresp.units import alerting
 from sysresp.units.supervision import Settings, loads, loads_settings
 
-CODE = Path(sysresp.__file__).parent
+CODE = dirname(sysresp.__file__)
 _CALL_SEC = "5s"  # sd-bus waits 25 s by default, and all the daemon waits with it
 
 
-def run(scope: str = "system") -> int:
+def run(scope: str, heard: Listening) -> int:
     """Be the controller until SIGTERM; return the exit status."""
-    return boundary.guarded(lambda: _run(scope))
+    return boundary.guarded(lambda: _run(scope, heard))
 
 
-def _run(scope: str) -> int:
+def _run(scope: str, heard: Listening) -> int:
     os.environ.setdefault("SYSTEMD_BUS_TIMEOUT", _CALL_SEC)
     code = fingerprint(CODE)  # before the rest is imported: what changes after this is newer than we are
     from sysresp.controller.lean import import_asyncio
@@ -42,12 +46,11 @@ def _run(scope: str) -> int:
     import_asyncio()
     import asyncio
 
-    return asyncio.run(_serve(scope, code))
+    return asyncio.run(_serve(scope, code, heard))
 
 
-async def _serve(scope: str, code: str) -> int:
+async def _serve(scope: str, code: str, heard: Listening) -> int:
     import asyncio
-    import random
 
     from sysresp.controller.deliver import Post
     from sysresp.controller.ledger import FILE, Ledger, LedgerNewer, LedgerTrouble
@@ -60,8 +63,11 @@ async def _serve(scope: str, code: str) -> int:
     from sysresp.systemd.manager import SystemManager
     from sysresp.systemd.notify import SystemNotify
     from sysresp.systemd.records import SystemRecords
-    from sysresp.systemd.signals import SystemSignals
 
+    # What is here is here for good, and no garbage: the collector, off since the start, need not look at it.
+    gc.freeze()
+    gc.enable()
+    signals, descriptor, since = heard
     user = scope == "user"
     manager, clock, changes, notify = SystemManager(user=user), RealClock(), DirectoryWatch(), SystemNotify()
     ledger = Ledger(f"{_state_directory(scope)}/{FILE}")
@@ -74,7 +80,7 @@ async def _serve(scope: str, code: str) -> int:
         stored, trouble = error.stored, error.why
     ports = Ports(
         manager=manager,
-        signals=SystemSignals(user=user),
+        signals=signals,
         records=SystemRecords(user=user),
         ledger=ledger,
         clock=clock,
@@ -86,7 +92,7 @@ async def _serve(scope: str, code: str) -> int:
     unit = _OwnUnit(manager, SELF)
     own = Own(
         state_dirs=layout.state_dirs(scope, os.environ),
-        code_dirs=tuple(sorted({str(path.parent) for path in CODE.rglob("*.py")})),
+        code_dirs=tuple(where for where, _ in _code(CODE)),
         unit_files=unit.files,
         code=lambda: fingerprint(CODE),
         unit=unit.fingerprint,
@@ -95,12 +101,12 @@ async def _serve(scope: str, code: str) -> int:
         is_service=bool(os.environ.get("INVOCATION_ID")) and unit.main_pid() == os.getpid(),
         watchdog_sec=notify.watchdog_sec,
     )
-    loop = Loop(ports, stored)
+    loop = Loop(ports, stored, descriptor=descriptor, since=since)
     if trouble:
         log(3, f"{trouble}; going on without it")
     loop.owed.facts |= {"version": sysresp.__version__, "pid": str(os.getpid()), "code": code}
     loop.owed.meta |= loop.owed.facts
-    vitals = Vitals(clock.monotonic(), random.random(), code, unit.fingerprint())
+    vitals = Vitals(clock.monotonic(), os.urandom(1)[0] / 256, code, unit.fingerprint())
     daemon = Daemon(loop, changes, own, vitals)
     probes = Probes(asyncio.get_running_loop(), daemon.health_turned)
     queued = ledger.alarm.queued if ledger.alarm else ()
@@ -192,27 +198,33 @@ class _OwnUnit:
 
 def _content(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError:
         return b""
 
 
-def fingerprint(where: Path) -> str:
+def _code(top: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each directory of the code and its modules."""
+    for directory, names, files in os.walk(top):
+        names[:] = sorted(name for name in names if name != "__pycache__")
+        if modules := sorted(file for file in files if file.endswith(".py")):
+            yield directory, modules
+
+
+def fingerprint(top: str) -> str:
     """Return what tells this code from another: path, size and time of every module."""
     facts = []
-    for directory, names, files in os.walk(where):
-        names[:] = sorted(name for name in names if name != "__pycache__")
-        for name in sorted(file for file in files if file.endswith(".py")):
-            stat = os.stat(f"{directory}/{name}")  # noqa: PTH116 - 150 of them, and pathlib is slow
+    for directory, names in _code(top):
+        for name in names:
+            stat = os.stat(f"{directory}/{name}")
             facts.append((directory, name, stat.st_size, stat.st_mtime_ns))
     return f"{sysresp.__version__}-{hash_of(repr(facts))}"
 
 
 def hash_of(text: str) -> str:
     """Return a short digest."""
-    from hashlib import sha256
-
-    return sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+    return digest_of(text.encode(errors="surrogateescape"))[:16]
 
 
 def rosters(scope: str, log: Callable[[int, str], None], own_unit: str) -> Callable[[], Roster]:
@@ -264,13 +276,14 @@ def strictest(one: Settings, other: Settings) -> Settings:
 
 def rss() -> int:
     """Return how much memory this process has (proc(5), statm), in bytes."""
-    with open("/proc/self/statm") as file:  # noqa: PTH123 - asked for all the time
+    with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def boot_id() -> str:
     """Return which boot this is (random(4)); a soft reboot is none (systemd-soft-reboot.service(8))."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip().replace("-", "")
 
 
 def log(level: int, text: str) -> None:

@@ -15,7 +15,9 @@ from sysresp.cli import history, hosts, table, terminal
 from sysresp.cli.incidents import NO_LEDGER, Asked, View, exit_object
 from sysresp.cli.status_table import stamp as instant
 from sysresp.cli.words import plural, span
+from sysresp.controller import fingerprint
 from sysresp.controller.events import Exit, Member, Roster
+from sysresp.controller.fingerprint import Trace
 from sysresp.controller.incident_rows import Queued
 from sysresp.controller.incidents import Incident, Part
 from sysresp.controller.reader import Reader
@@ -164,6 +166,11 @@ class _Facts:
             if part.run and (found := self.host.journal.tail(part.unit, LINES, part.run)):
                 yield part, found
 
+    @staticmethod
+    def trace(found: Sequence[str]) -> Trace | None:
+        """Return the traceback or panic of which the program died, if its last lines hold one."""
+        return fingerprint.last(found)
+
     def dumps(self) -> dict[str, list[int]]:
         """Return the processes that dumped core, by unit."""
         one = self.one
@@ -217,6 +224,8 @@ class _Facts:
         for part, found in self.logs():
             yield from self._section(f"{label(part.unit, roster)}, run {part.run}", colour=colour)
             yield from (f"  {text}" for text in found)
+            if (trace := self.trace(found)) is not None:
+                yield table.clean(f"  it died of {trace.title} (fingerprint {trace.fingerprint})")
         for unit, pids in self.dumps().items():
             yield from self._section(f"core dumps of {unit}", colour=colour)
             yield from (f"  coredumpctl info {pid}" for pid in pids)
@@ -238,17 +247,29 @@ class _Facts:
     def as_object(self, roster: Roster) -> dict[str, object]:
         """Return what `--json` prints."""
         words, changed = self.change()
+        logs = list(self.logs())
         return {
             **as_object(self.one, roster, self.view.clock.now()),
             "exits": [exit_object(exit, self.view.name(exit.unit)) for exit in self.exits],
-            "logs": [
-                {"unit": part.unit, "invocation": part.run, "lines": found} for part, found in self.logs()
+            "logs": [{"unit": part.unit, "invocation": part.run, "lines": found} for part, found in logs],
+            "fingerprints": [
+                {"unit": part.unit, "invocation": part.run, **_trace_object(trace)}
+                for part, found in logs
+                if (trace := self.trace(found)) is not None
             ],
-            "fingerprints": [],  # of what is recognised in the logs
             "core_dumps": [{"unit": unit, "pids": pids} for unit, pids in self.dumps().items()],
             "last_change": {"text": words, "diff": changed} if words else None,
             "messages": [message_object(queued) for queued in self.messages],
         }
+
+
+def _trace_object(trace: Trace) -> dict[str, object]:
+    return {
+        "fingerprint": trace.fingerprint,
+        "language": trace.language,
+        "kind": trace.kind,
+        "message": trace.message,
+    }
 
 
 def _part(part: Part, roster: Roster) -> str:

@@ -19,7 +19,9 @@ from sysresp.cli import (
     controller_commands,
     generation_commands,
     ledger_commands,
+    live_commands,
     options,
+    report_commands,
 )
 from sysresp.model import Mode
 
@@ -231,6 +233,7 @@ def down(
 def status(
     names: list[str] = options.NAMES,
     show_all: bool = typer.Option(False, "--all", "-a", help="One line for each instance."),
+    watch: bool = typer.Option(False, "--watch", help="Stay, and show each change: sysresp top."),
     project: str = options.OF_PROJECT,
     user: bool = options.USER,
     json: bool = options.JSON,
@@ -240,6 +243,8 @@ def status(
     from sysresp.cli import hosts
     from sysresp.cli import status as command
 
+    if watch:
+        return _watch(names, project, user, json, no_color)
     asked = command.Asked(names=tuple(names or ()), all=show_all, json=json, user=user, project=project)
     asked.colour = not no_color
     host = hosts.host(options.scope(user), Mode.PERSISTENT)
@@ -296,21 +301,6 @@ def reload(
 
 @app.command()
 @options.guarded
-def logs(
-    names: list[str] = options.SOME_NAMES,
-    follow: bool = typer.Option(False, "--follow", "-f", help="Go on showing new lines."),
-    lines: int = typer.Option(50, "--lines", "-n", metavar="N", min=0, help="How many lines to begin with."),
-    project: str = options.OF_PROJECT,
-    user: bool = options.USER,
-) -> int:
-    """Show what services printed (journalctl)."""
-    from sysresp.cli import act
-
-    return act.logs(names, project=project, user=user, follow=follow, lines=lines)
-
-
-@app.command()
-@options.guarded
 def rehearse(
     files: list[str] = options.FILES,
     file: list[str] = options.FILE,
@@ -340,7 +330,12 @@ def version() -> int:
     return 0
 
 
-for _command in (*generation_commands.COMMANDS, *ledger_commands.COMMANDS):
+for _command in (
+    *generation_commands.COMMANDS,
+    *ledger_commands.COMMANDS,
+    *live_commands.COMMANDS,
+    *report_commands.COMMANDS,
+):
     app.command()(_command)
 app.add_typer(controller_commands.group)
 app.add_typer(alert_commands.group)
@@ -350,6 +345,14 @@ def _act(verb: str, names: list[str], project: str, user: bool, no_color: bool) 
     from sysresp.cli import act
 
     return act.run(verb, names, project=project, scope=options.scope(user), colour=not no_color)
+
+
+def _watch(names: list[str], project: str, user: bool, json: bool, no_color: bool) -> int:
+    from sysresp.cli import top as command
+
+    if json:
+        raise boundary.usage("--watch and --json exclude each other", "sysresp events -f --json follows")
+    return command.run(command.Asked(tuple(names or ()), project, options.scope(user), colour=not no_color))
 
 
 def run() -> None:

@@ -28,7 +28,7 @@ COLUMNS = (
     table.Column("LISTENING / NEXT RUN", drop=1, floor=12),
 )
 STATE = 2
-_COLOURS = {rows.OK: "32", rows.BUSY: "33", rows.OFF: "2", rows.BAD: "31"}
+COLOURS = {rows.OK: "32", rows.BUSY: "33", rows.OFF: "2", rows.BAD: "31"}
 
 
 def render(
@@ -41,7 +41,7 @@ def render(
     def paint(row: int, column: int, text: str) -> str:
         if row < 0:
             return f"\033[1m{text}\033[0m"
-        return f"\033[{_COLOURS[shown[row].level]}m{text}\033[0m" if column == STATE else text
+        return f"\033[{COLOURS[shown[row].level]}m{text}\033[0m" if column == STATE else text
 
     out = (
         table.lines(COLUMNS, cells, width, mark, paint)
@@ -67,11 +67,12 @@ def _cells(row: rows.Row, now: float, several: bool) -> tuple[str, ...]:
         words.size(row.memory) if row.memory is not None and running else "",
         words.cpu_time(row.cpu) if row.cpu is not None and running else "",
         str(row.tasks) if row.tasks is not None and running else "",
-        _note(row, now),
+        note(row, now),
     )
 
 
-def _note(row: rows.Row, now: float) -> str:
+def note(row: rows.Row, now: float) -> str:
+    """Return what it waits for, until when: its next start, its next run; else where it listens."""
     if row.next_start is not None:
         ahead = row.next_start - now
         return f"start in {words.span(ahead)}" if ahead >= 1 else "start is due"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sysresp.controller.events import Exit, Fate, UnitMemory
 from sysresp.ports import Record, Seen
-from sysresp.units.supervision import Supervision, restarts_after, result_of
+from sysresp.units.supervision import DEFAULT, Supervision, restarts_after, result_of
 
 WAITING = frozenset(
     (
@@ -76,8 +76,10 @@ def begins(seen: Seen, known: UnitMemory) -> bool:
         return is_same and not known.is_ended and bool(seen.invocation)
     if seen.main_pid or not seen.job:
         return bool(seen.main_pid)
-    # What is known of the main process may still be that of the run before.
-    return seen.result == "success" and not known.ended < seen.started <= seen.ended
+    # What is told of the main process may still be that of the run before; it is if it contradicts Result=,
+    # which is set anew as a run begins. If that is wrong (ExecStart=-), a look without a job puts it right.
+    is_of_before = bool(seen.exec_code) and result_of(DEFAULT, seen.exec_code, seen.exec_status) != "success"
+    return seen.result == "success" and (is_of_before or not known.ended < seen.started <= seen.ended)
 
 
 def credit(known: UnitMemory, seen: Seen, is_new: bool, is_ahead: bool = False) -> UnitMemory:

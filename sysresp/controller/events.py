@@ -112,6 +112,7 @@ class Required(NamedTuple):
     unit: str
     units: tuple[str, ...]
     bound: tuple[str, ...] = ()  # those of BindsTo=: the death of one stops the unit, and it stays down
+    outside: tuple[Seen, ...] = ()  # how those are that the roster does not have
 
 
 class Health(NamedTuple):
@@ -190,7 +191,7 @@ class Look(NamedTuple):
 
 
 class AskRequired(NamedTuple):
-    """Bring back `Required` for the unit, and a `Seen` of each of those that the roster does not have."""
+    """Bring back `Required` for the unit."""
 
     unit: str
 

@@ -9,7 +9,7 @@ however long it is, and nothing is pulled up that somebody wanted down.
 from __future__ import annotations
 
 from sysresp.controller.draft import NEW, Draft
-from sysresp.controller.events import AskRequired, Fate, Look, Note, UnitMemory, Wait
+from sysresp.controller.events import AskRequired, Fate, Look, Note, Required, UnitMemory, Wait
 from sysresp.controller.limits import pause, take_turn
 from sysresp.ports import Seen
 
@@ -37,15 +37,14 @@ def block(draft: Draft, unit: str, known: UnitMemory, key: str) -> UnitMemory:
     return known
 
 
-def required(draft: Draft, unit: str, units: tuple[str, ...], bound: tuple[str, ...]) -> None:
+def required(draft: Draft, event: Required) -> None:
     """Take in what the unit cannot start without."""
+    unit, units = event.unit, event.units
     known = draft.get(unit)
     if known is None or draft.member(unit) is None:
         return
     if known.wait is Wait.BLOCKED:
-        for other in units:
-            if draft.get(other) is None:
-                draft.put(other, NEW)
+        _follow(draft, event)
         down = ", ".join(other for other in units if not _is_up(draft.get(other), known))
         if known.fate is Fate.BLOCKED and down != known.why:
             draft.refate(unit, known, because=down)
@@ -54,8 +53,9 @@ def required(draft: Draft, unit: str, units: tuple[str, ...], bound: tuple[str, 
         _go_on(draft, unit, known)
     elif known.is_stopped and known.is_ended and known.wait is Wait.NOTHING:
         # A stop of what was down already is nobody's doing but a person's.
-        culprit = _culprit(draft, known, bound) if known.stopping <= known.ended else ""
+        culprit = _culprit(draft, known, event.bound) if known.stopping <= known.ended else ""
         if culprit:
+            _follow(draft, event)
             known = known._replace(
                 is_stopped=False, fate=Fate.BLOCKED, wait=Wait.BLOCKED, on=units, why=culprit, tries=0
             )
@@ -65,6 +65,15 @@ def required(draft: Draft, unit: str, units: tuple[str, ...], bound: tuple[str, 
             draft.refate(unit, known, because=culprit)
             draft.put(unit, known)
             _go_on(draft, unit, known)
+
+
+def _follow(draft: Draft, event: Required) -> None:
+    """Know from now on how all of these are, members or not: else none is known to be up."""
+    for other in event.units:
+        if draft.get(other) is None:
+            draft.put(other, NEW)
+    for seen in event.outside:
+        outsider(draft, seen)
 
 
 def _culprit(draft: Draft, known: UnitMemory, bound: tuple[str, ...]) -> str:

@@ -11,6 +11,7 @@ that cannot be written are waited out, and a bug ends the process with a record,
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,9 +52,11 @@ from sysresp.controller.tables import Stored
 from sysresp.controller.telling import Message
 from sysresp.errors import Exit as Status
 from sysresp.errors import SysrespError
-from sysresp.ports import Clock, Lost, Manager, Notify, Records, Signals, UnitProblem
+from sysresp.ports import Clock, Lost, Manager, Notify, Question, Records, Signals, UnitProblem
 
 UP = frozenset({"active", "reloading", "refreshing"})
+_MUCH = 1_000  # records: 0.4 MB
+_SHOWN = 5  # of the units and records of a resync, in the record of a bug
 _REQUIREMENTS = ("Requires", "Requisite", "BindsTo")
 
 
@@ -82,7 +85,8 @@ class Ports(NamedTuple):
 class Loop:
     """The controller at work, in one thread; `step` is the whole of it, the rest brings it events."""
 
-    def __init__(self, ports: Ports, stored: Stored) -> None:
+    def __init__(self, ports: Ports, stored: Stored, *, descriptor: int = -1, since: float = 0.0) -> None:
+        """`descriptor` is that of signals which are open already, `since` that instant."""
         self.ports = ports
         self.version = 0  # of systemd; known when it is connected to
         self.memory = remembered(stored, ports.boot)
@@ -93,6 +97,9 @@ class Loop:
         self.probes: Prober | None = None
         self.post: Callable[[Sequence[Message]], None] | None = None  # delivers messages, once stored
         self.is_connected = False
+        self.blind_sec = 0.0  # for how long nobody listened before the last `connect`
+        self._descriptor = descriptor
+        self._heard_since = since
         self._queue: list[Event] = []
         self._away_since = 0.0  # since when nobody has listened; 0: somebody does
         self._rows_since_cursor = 0
@@ -103,18 +110,22 @@ class Loop:
 
     def connect(self, cause: str, blind_since: float = 0.0) -> int:
         """Ask for the signals, then look at everything; return the descriptor to poll."""
-        self.ports.signals.close()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0:
+            self.ports.signals.close()
+            descriptor = self.ports.signals.open()
+            self._heard_since = self.ports.clock.monotonic()
         self.version = self.ports.manager.version()
-        descriptor = self.ports.signals.open()
         self._watch(force=True)
         self.is_connected = True
-        self.resync(cause, blind_since or self._away_since)
+        blind_since = blind_since or self._away_since
+        self.blind_sec = max(0.0, self._heard_since - blind_since) if blind_since else 0.0
+        self.resync(cause, self.blind_sec)
         self._away_since = 0.0
         return descriptor
 
-    def resync(self, cause: str, blind_since: float = 0.0) -> None:
+    def resync(self, cause: str, blind_sec: float = 0.0) -> None:
         """Look at everything again: all units as they are, and what the journal has since the last time."""
-        now = self.ports.clock.monotonic()
         roster = self.ports.load_roster()
         if roster != self.memory.roster:
             self.step([NewRoster(roster)], looks=False)  # all are looked at, and the journal comes first
@@ -123,10 +134,13 @@ class Loop:
         seen = observe.seen(self.ports.manager, names)
         records, cursor, is_whole = self.ports.records.since(self.cursor, names)
         # A signal that came meanwhile is handled afterwards; what it tells again is known by then.
-        blind_sec = max(0.0, now - blind_since) if blind_since else 0.0
         event = Resync(tuple(seen), tuple(records), is_whole, blind_sec, cause)
         self._queue.append(event._replace(boot=self.ports.boot, wall_offset=self._wall_offset()))
         self._run(cursor)
+        is_much = len(records) > _MUCH
+        del event, records
+        if is_much:
+            gc.collect()  # of all that, idle, nothing would be given back
         self._rows_since_cursor = 0
 
     def signals_came(self, *, to_the_end: bool = False) -> bool:
@@ -195,7 +209,7 @@ class Loop:
         before, memory = self.memory, self.memory
         actions: list[Action] = []
         for event in events:
-            self.last.append(event)
+            self.last.append(_short(event))
             decision = decide(memory, event, now)
             memory = decision.memory
             actions += decision.actions
@@ -209,8 +223,10 @@ class Loop:
             self._do(action)
         if looks and (names := sorted({action.unit for action in actions if isinstance(action, Look)})):
             self._queue += observe.seen(self.ports.manager, names)
-        if any(isinstance(action, AskRequired) for action in actions):
-            self._watch()
+        if asked := sorted({action.unit for action in actions if isinstance(action, AskRequired)}):
+            self._ask_required(asked)
+        elif any(isinstance(event, Required) for event in events):
+            self._watch()  # no longer those of the answer that nobody waits for
         if any(isinstance(action, Recount) for action in actions):
             self.resync("runs that no signal told of")
 
@@ -275,7 +291,7 @@ class Loop:
         manager = self.ports.manager
         try:
             match action:
-                case Row() | Note() | Look() | Recount():
+                case Row() | Note() | Look() | AskRequired() | Recount():
                     pass
                 case Start(unit):
                     manager.restart(unit)
@@ -287,8 +303,6 @@ class Loop:
                     manager.kill(unit, signal.SIGKILL)
                 case ResetFailed(unit):
                     manager.reset_failed(unit)
-                case AskRequired(unit):
-                    self._ask_required(unit)
         except UnitProblem as problem:
             self._queue.append(Refused(problem.unit, type(action).__name__, problem.code))
         except SysrespError as error:
@@ -303,13 +317,20 @@ class Loop:
         if row.sub_state == "auto-restart":
             self.ports.manager.restart(unit)
 
-    def _ask_required(self, unit: str) -> None:
-        manager = self.ports.manager
-        found = manager.properties(unit, "Unit", _REQUIREMENTS)
-        names = tuple(dict.fromkeys(str(n) for value in found.values() for n in _items(value)))
-        outside = [name for name in names if name not in self.memory.roster.members]
-        bound = tuple(str(name) for name in _items(found.get("BindsTo")))
-        self._queue += [Required(unit, names, bound), *observe.seen(manager, outside)]
+    def _ask_required(self, units: Sequence[str]) -> None:
+        """Read what these units require, all at once: a whole project may have been stopped."""
+        manager, members = self.ports.manager, self.memory.roster.members
+        answers = manager.many_properties([Question(unit, "Unit", _REQUIREMENTS) for unit in units])
+        needs = [
+            dict.fromkeys(str(n) for value in found.values() for n in _items(value)) for found in answers
+        ]
+        outside = sorted({name for names in needs for name in names if name not in members})
+        self._watch(outside)  # before they are looked at
+        seen = {one.unit: one for one in observe.seen(manager, outside)}
+        for unit, found, names in zip(units, answers, needs, strict=True):
+            bound = tuple(str(n) for n in _items(found.get("BindsTo")))
+            others = tuple(seen[name] for name in names if name in seen)
+            self._queue.append(Required(unit, tuple(names), bound, others))
 
     def _probe(self, changed: Mapping[str, UnitMemory | None]) -> None:
         if self.probes is None:
@@ -337,6 +358,13 @@ class Loop:
         if force or names != self._watched:
             self._watched = names
             self.ports.signals.watch(names)
+
+
+def _short(event: Event) -> Event:
+    """Return what is worth keeping of the event: a gap in a storm has 20 MB of records."""
+    if not isinstance(event, Resync):
+        return event
+    return event._replace(seen=event.seen[:_SHOWN], records=event.records[:_SHOWN])
 
 
 def remembered(stored: Stored, boot: str) -> Memory:

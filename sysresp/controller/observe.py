@@ -13,6 +13,7 @@ from typing import Any
 
 from sysresp.ports import Manager, Question, Seen
 
+_FEW = 16
 _ROUNDS = 4  # so often a unit that changes meanwhile is read; its next signal puts it right
 _STAMP = "StateChangeTimestampMonotonic"
 _UNIT = {"ActiveState": "active", "SubState": "sub", "InvocationID": "invocation", "Job": "job"}
@@ -36,7 +37,7 @@ _UNKNOWN_BYTES = 2**64 - 1  # CGROUP_LIMIT_MAX: the cgroup does not count
 def seen(manager: Manager, names: Sequence[str]) -> list[Seen]:
     """Return how each of these units is, in their order; LoadState "not-found" for one that is nowhere."""
     wanted = set(names)
-    rows = {row.name: row for row in manager.units(["*"]) if row.name in wanted}
+    rows = {row.name: row for row in manager.units(_patterns(names)) if row.name in wanted}
     # What is not loaded has nothing to tell but that, and would be loaded anew for each property.
     others = manager.units_by_name([name for name in names if name not in rows])
     rows |= {row.name: row for row in others if row.active_state != "inactive" or row.job_id}
@@ -66,6 +67,11 @@ def memory_peak(manager: Manager, unit: str) -> int:
     """Return the most memory that the unit's processes used in this run, in bytes; 0: unknown."""
     peak = manager.properties(unit, "Service", ("MemoryPeak",)).get("MemoryPeak", 0)  # since 256
     return peak if isinstance(peak, int) and peak < _UNKNOWN_BYTES else 0
+
+
+def _patterns(names: Sequence[str]) -> list[str]:
+    """Return globs of these names; all units are a long answer for a few, and many globs a long search."""
+    return ["*"] if len(names) > _FEW else [name.replace("\\", "\\\\") for name in names]
 
 
 def _questions(name: str, runs: bool) -> list[Question]:

@@ -66,7 +66,7 @@ def decide(memory: Memory, event: Event, now: float) -> Decision:
         case NewRoster():
             _new_roster(draft, event)
         case Required():
-            healing.required(draft, event.unit, event.units, event.bound)
+            healing.required(draft, event)
         case Health():
             _health(draft, event)
         case Refused():

@@ -79,11 +79,14 @@ class Reader:
         self, units: Sequence[str] = (), *, since: float = 0.0, until: float = 0.0, limit: int = 0
     ) -> list[Exit]:
         """Return the newest exits of these units, or of all, oldest first."""
-        return [
-            told.what
-            for told in self._told("exit", units, since=since, until=until, limit=limit)
-            if isinstance(told.what, Exit)
-        ]
+        found = self.told(units, since=since, until=until, limit=limit)
+        return [told.what for told in found if isinstance(told.what, Exit)]
+
+    def told(
+        self, units: Sequence[str] = (), *, since: float = 0.0, until: float = 0.0, limit: int = 0
+    ) -> list[Told]:
+        """Return the same with when each was, or was written where that is unknown."""
+        return self._told("exit", units, since=since, until=until, limit=limit)
 
     def events(
         self,
@@ -210,7 +213,16 @@ class Reader:
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with _as_owner(self._directory), _translated(self._path):
-            return self._connected().execute(sql, values).fetchall()
+            db = self._connected()
+            db.text_factory = str  # in C: a third of the time for 100,000 rows
+            try:
+                return db.execute(sql, values).fetchall()
+            except sqlite3.OperationalError as error:
+                if "decode" not in str(error):
+                    raise
+            finally:
+                db.text_factory = tables.decoded
+            return db.execute(sql, values).fetchall()
 
     def _connected(self) -> sqlite3.Connection:
         if self._db is None:

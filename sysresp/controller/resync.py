@@ -2,16 +2,19 @@
 
 Owns the closing of gaps. Ends in the memory that there would be had nothing been missed, but for what
 neither systemd nor its journal knows any more. Rule: for each unit first the runs that are over, in their
-order, then the look at it as it is now, by the same code as any other look (`runs.look`).
+order, then the look at it as it is now, by the same code as any other look (`runs.look`). What ended before
+the ledger knew of the unit, and is down by no failure, is no row: nobody could say who ended it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
+from collections.abc import Iterable
 
 from sysresp.controller import healing, limits
 from sysresp.controller.accounting import (
+    ENDS,
     SILENCE,
     Gap,
     Phase,
@@ -46,7 +49,7 @@ def resync(draft: Draft, event: Resync) -> None:
         draft.memory = draft.memory._replace(wall_offset=event.wall_offset)
     if event.boot and event.boot != draft.memory.boot:
         if draft.memory.boot:
-            _rebooted(draft)
+            _rebooted(draft, event.records)
         draft.memory = draft.memory._replace(boot=event.boot, tokens=0.0, tokens_at=0.0)
     records: dict[str, list[Record]] = {}
     now = draft.now
@@ -97,6 +100,11 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
     if known is None:
         known = NEW._replace(n_restarts=seen.n_restarts, failures=seen.n_restarts)
     where = phase(seen, known)
+    rests = where in (Phase.DEAD, Phase.EXITED) and bool(seen.invocation)
+    if not is_known and rests and seen.invocation not in told.runs:
+        known = known._replace(
+            invocation=seen.invocation, ended=max(seen.ended, seen.changed), result=seen.result
+        )
     count = is_ours = 0
     is_ahead = _is_ahead(member, known, seen, where, told)
     if is_known:
@@ -155,7 +163,8 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         row = run.row._replace(generation=member.generation)
         if is_last_known:
             because = known.why if known.our_job in ("Kill", "Stop") else ""
-            row = row._replace(generation=known.generation, because=because)
+            ran = row.uptime_sec or _length(known, run.ended)  # it began before the gap
+            row = row._replace(generation=known.generation, because=because, uptime_sec=ran)
         is_new = is_last_known or (
             invocation not in known.named and invocation != known.previous and records[-1].monotonic > cut
         )
@@ -186,6 +195,11 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
             known = known._replace(our_job="", wait=Wait.NOTHING, wake_at=0.0, on=())
         draft.act(Row(row))
     return known, new
+
+
+def _length(known: UnitMemory, ended: float) -> float:
+    """Return how long the last known run was; 0: unknown."""
+    return max(0.0, ended - known.started) if known.started else 0.0
 
 
 def _is_ours(member: Member, known: UnitMemory, seen: Seen, told: Gap) -> bool:
@@ -277,8 +291,15 @@ def _queue_anew(draft: Draft) -> None:
             draft.put(unit, limits.take_turn(draft, unit, known, known.why))
 
 
-def _rebooted(draft: Draft) -> None:
-    """Forget what was of another boot: every run is over, and each instant means nothing any more."""
+def _rebooted(draft: Draft, records: Iterable[Record]) -> None:
+    """Forget what was of another boot: every run is over, and each instant means nothing any more.
+
+    But for how long a run was: that boot's own clock is in its records.
+    """
+    ends: dict[tuple[str, str], float] = {}
+    for record in records:
+        if record.boot == draft.memory.boot and record.kind in ENDS:
+            ends.setdefault((record.unit, record.invocation), record.monotonic)
     for unit, known in draft.memory.units.items():
         if draft.member(unit) is None:
             draft.forget(unit)
@@ -287,7 +308,8 @@ def _rebooted(draft: Draft) -> None:
             row = Exit(
                 unit, known.invocation, generation=known.generation, because="the machine was restarted"
             )
-            draft.act(Row(row._replace(source="count")))
+            ran = _length(known, ends.get((unit, known.invocation), 0.0))
+            draft.act(Row(row._replace(uptime_sec=ran, source="count")))
         draft.put(
             unit,
             NEW._replace(

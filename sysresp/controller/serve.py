@@ -111,16 +111,16 @@ class Daemon:
                 pause = _AWAY_SEC[min(self._away, len(_AWAY_SEC)) - 1]
                 await asyncio.wait({self._end}, timeout=pause)
             else:
-                self._confirm(previous, since)
+                self._confirm(previous)
                 return True
         return False
 
-    def _confirm(self, previous: str, since: float) -> None:
+    def _confirm(self, previous: str) -> None:
         """Say that the restart which the predecessor asked for has come about."""
         if not previous:
             return
         why = json.loads(previous).get("why", "")
-        gap = self.loop.ports.clock.monotonic() - since if since else 0.0
+        gap = self.loop.blind_sec
         text = f"restarted itself: {why}" + (f"; nobody listened for {gap:.3f}s" if gap else "")
         self.loop.owed.notes.append(Note("self-restart", text=text))
         self.loop.owed.meta[REQUEST] = ""

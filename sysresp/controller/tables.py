@@ -218,6 +218,13 @@ def of_memory(memory: UnitMemory) -> str:
 
 def to_exit(row: tuple[Any, ...]) -> Told:
     """Return what a row of `EXITS` says."""
+    if tuple(map(type, row)) == _KINDS:  # as good as always, and in a third of the time
+        number, at, *values = row
+        fate = _FATES.get(values[_FATE])
+        times = (at, values[_WHEN], values[_RETRY_AT], values[_UPTIME])
+        if fate is not None and min(times) >= 0 and max(times) <= _LATEST:
+            values[_FATE] = fate
+            return Told(number, at, Exit._make(values))
     number, at, *values = row
     fields = dict(zip(_FIELDS, values, strict=True))
     fields["fate"] = _FATES.get(fields["fate"], Fate.UNKNOWN)
@@ -271,6 +278,8 @@ _FRESH = UnitMemory()
 _MEMORY = get_type_hints(UnitMemory)
 _EXIT: Mapping[str, Any] = Exit(unit="", invocation="")._asdict()
 _FATES = {fate.value: fate for fate in Fate}
+_KINDS = (int, float, *(str if isinstance(usual, str) else type(usual) for usual in _EXIT.values()))
+_FATE, _WHEN, _RETRY_AT, _UPTIME = map(_FIELDS.index, ("fate", "when", "retry_at", "uptime_sec"))
 
 
 def stored(db: sqlite3.Connection) -> tuple[Stored, list[str]]:

@@ -3,7 +3,8 @@
 Owns one inotify descriptor. Never looks into a file and never wakes anybody for nothing. The rules:
 - A directory that is not there is waited for in its next ancestor that is, and one that is replaced or
   removed is watched anew: what is in it by then counts as changed.
-- A file is told when it came, went or was renamed, and when its writer has closed it.
+- A file is told when it came, went or was renamed, and when its writer has closed it; with `writes` also
+  each time that it is written to, which is for files that stay open.
 - If the kernel lost something, all is told as changed: every directory that is watched.
 """
 
@@ -15,7 +16,7 @@ import os
 import struct
 from posixpath import dirname, join
 
-_CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
+_MODIFY, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x2, 0x8, 0x40, 0x80, 0x100, 0x200
 _DELETE_SELF, _MOVE_SELF, _OVERFLOW, _IGNORED = 0x400, 0x800, 0x4000, 0x8000
 _ONLYDIR, _MASK_ADD = 0x01000000, 0x20000000
 _COMING = _MOVED_TO | _CREATE | _DELETE_SELF | _MOVE_SELF | _ONLYDIR | _MASK_ADD  # of what is waited for
@@ -28,7 +29,8 @@ _MOST = 1 << 16
 class DirectoryWatch:
     """The files in some directories, none below; poll `fileno`, then ask for `changed`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, writes: bool = False) -> None:
+        self._any = _ANY | (_MODIFY if writes else 0)
         libc = ctypes.CDLL(None, use_errno=True)
         self._add, self._remove = libc.inotify_add_watch, libc.inotify_rm_watch
         self._fd = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
@@ -102,7 +104,9 @@ class DirectoryWatch:
             if watch in self._watched:
                 needed.add(watch)
                 continue
-            while (found := self._watch(here, _ANY if here == directory else _COMING)) < 0 and here != "/":
+            while (
+                found := self._watch(here, self._any if here == directory else _COMING)
+            ) < 0 and here != "/":
                 here = dirname(here)
             # What was made between the look at a directory and the watch of its ancestor is not told.
             while here != directory and (below := self._below(here, directory)):
@@ -119,7 +123,7 @@ class DirectoryWatch:
     def _below(self, here: str, directory: str) -> tuple[int, str] | None:
         rest = directory[len(here.rstrip("/")) + 1 :]
         child = join(here, rest.partition("/")[0])
-        watch = self._watch(child, _ANY if child == directory else _COMING)
+        watch = self._watch(child, self._any if child == directory else _COMING)
         return (watch, child) if watch >= 0 else None
 
     def _watch(self, directory: str, mask: int) -> int:

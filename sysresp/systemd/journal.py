@@ -8,12 +8,19 @@ addition to an error message, and its absence must not hide the error.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
+
+from sysresp.ports import Line
 
 _LIMIT_SEC = 5  # a journal on a slow disk is not worth a longer wait
 _CORE_DUMP = "fc2e22bc6ee647b6b90729ab34a250b1"  # SD_MESSAGE_COREDUMP of sd-messages.h
 _LONGEST = 2000  # characters of one message
 _RUNS = ("INVOCATION_ID", "USER_INVOCATION_ID", "_SYSTEMD_INVOCATION_ID")  # about which, then from which
+_KINDS = {  # MESSAGE_ID, systemd's sd-messages.h
+    "7d4958e842da4a758f6c1cdc7b36dcc5": "starting",
+    "39f53479d3a045ac8e11786248231fbf": "started",
+}
 
 
 class RealJournal:
@@ -44,6 +51,35 @@ class RealJournal:
             except (ValueError, TypeError, KeyError):
                 continue
         return found
+
+    def scan(self, units: Sequence[str], since: float, most: int) -> tuple[list[Line], bool]:
+        if not units or most <= 0:
+            return [], True
+        import json  # noqa: PLC0415 - as in `_read`
+
+        wanted = frozenset(units)
+        about, own = ("USER_UNIT", "_SYSTEMD_USER_UNIT") if self._user else ("UNIT", "_SYSTEMD_UNIT")
+        fields = ",".join(("MESSAGE", "MESSAGE_ID", about, own, *_RUNS))
+        options = ["--quiet", "--no-pager", "--output=json", f"--output-fields={fields}"]
+        options += [f"--lines={most + 1}", f"--since=@{since:.0f}"]
+        match = [f"{own}={unit}" for unit in units]
+        match += ["+", f"_UID={os.getuid()}" if self._user else "_PID=1", *(f"{about}={u}" for u in units)]
+        said, is_whole = _printed([*options, *match])
+        found = []
+        for line in said.splitlines():
+            try:
+                entry = json.loads(line)
+                at = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
+            except (ValueError, KeyError, TypeError):
+                continue
+            # Any process may write a UNIT= into its own message; the manager's are of none of these units.
+            is_own = (unit := str(entry.get(own))) in wanted
+            unit = unit if is_own else str(entry.get(about))
+            if unit in wanted and (text := _message(entry.get("MESSAGE"))):
+                run = next((str(entry[name]) for name in _RUNS if name in entry), "")
+                kind = "" if is_own else _KINDS.get(str(entry.get("MESSAGE_ID")), "said")
+                found.append(Line(unit, run, at, text, kind))
+        return found[-most:], is_whole and len(found) <= most
 
     def _of_run(self, unit: str, lines: int, run: str) -> list[str]:
         """Return what one run printed, and what its manager said about that run.
@@ -87,7 +123,13 @@ def _match(unit: str, run: str, *, user: bool) -> list[str]:
 
 
 def _journalctl(arguments: list[str]) -> bytes:
-    """Run journalctl and return what it printed, b"" if it cannot be run."""
+    """Run journalctl and return what it printed, b"" if it cannot be run or takes too long."""
+    said, is_whole = _printed(arguments)
+    return said if is_whole else b""
+
+
+def _printed(arguments: list[str]) -> tuple[bytes, bool]:
+    """Run journalctl, and return what it printed in the time that it has, and whether that is all."""
     import subprocess  # noqa: PLC0415 - only a failure, or `logs`, pays for it
 
     try:
@@ -100,9 +142,11 @@ def _journalctl(arguments: list[str]) -> bytes:
             cwd="/",  # the caller's own may be gone
             env={**os.environ, "LC_ALL": "C.UTF-8"},
         )
+    except subprocess.TimeoutExpired as late:
+        return late.stdout or b"", False
     except (OSError, subprocess.SubprocessError, ValueError):
-        return b""
-    return done.stdout
+        return b"", False
+    return done.stdout, True
 
 
 def _message(value: Any) -> str:

@@ -1,8 +1,7 @@
 """What the service manager said while nobody listened, from the journal: `ports.Records`.
 
-Owns one call of journalctl(1), which knows rotation, corrupt files and access rights; in its export format,
-which it prints twice as fast as JSON (systemd.io/JOURNAL_EXPORT_FORMATS). Never parses a MESSAGE: its text
-differs by version. The rules:
+Owns one call of journalctl(1), which knows rotation, corrupt files and access rights (see `export`). Never
+parses a MESSAGE: its text differs by version. The rules:
 - Each look first writes a line of its own into the journal, by the socket that the manager writes to, and
   reads up to that: then nothing of before is still on its way (`journalctl --sync` is for root only), and
   the line is a cursor that moves on when the manager has nothing to say.
@@ -19,14 +18,14 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from sysresp.ports import Record
+from sysresp.systemd.export import CHUNK, Entry, journalctl, parse
 
 _LIMIT_SEC = 20.0  # 100,000 records take 2 s
 _MARK_SEC = 1.0  # until our own line is there; as a rule it is at once
 _PAUSE_MS = 20
-_CHUNK = 1 << 16
 _LONGEST_USEC = 60_000_000
 _SOCKET = "/run/systemd/journal/socket"
 _MARK = "5e2fbcd9e7f24a3c9d0c4b8f7a1d6e30"  # MESSAGE_ID of our own line
@@ -49,8 +48,6 @@ _FIELDS = (
     "EXIT_STATUS,COMMAND,N_RESTARTS,OBJECT_PID,SYSRESP_MARK,_SOURCE_REALTIME_TIMESTAMP"
 )
 
-Entry = dict[bytes, bytes]
-
 
 class SystemRecords:
     """The journal of the system's manager, or of the caller's own."""
@@ -62,7 +59,7 @@ class SystemRecords:
             self._unit, self._run = (b"USER_UNIT", b"USER_INVOCATION_ID")
 
     def since(self, cursor: str, units: Iterable[str]) -> tuple[list[Record], str, bool]:
-        if not self._user and not _is_readable():
+        if not self._user and not is_readable():
             return [], cursor, False
         mark = os.urandom(16).hex().encode()
         is_whole = _write_mark(mark)
@@ -71,6 +68,7 @@ class SystemRecords:
         wanted = {unit.encode(): unit for unit in units}
         records: list[Record] = []
         failed: set[tuple[str, str]] = set()
+        words: dict[bytes, str] = {}  # each run is named by some five records, each boot by all
         deadline, mark_deadline = time.monotonic() + _LIMIT_SEC, time.monotonic() + _MARK_SEC
         is_marked = not is_whole  # if it could not be written, nothing is waited for
         while True:
@@ -84,7 +82,7 @@ class SystemRecords:
                 is_first, cursor = False, here
                 is_marked |= entry.get(b"SYSRESP_MARK") == mark
                 unit = wanted.get(entry.get(self._unit, b""))
-                record = self._record(entry, unit) if unit is not None else None
+                record = self._record(entry, unit, words) if unit is not None else None
                 if record is None:
                     continue
                 if record.kind == "failed":  # said again when systemd gives up
@@ -119,7 +117,7 @@ class SystemRecords:
         is_dropped = entry.get(b"MESSAGE_ID") == _DROPPED.encode()
         return is_dropped and (self._user or entry.get(b"OBJECT_PID") == b"1")
 
-    def _record(self, entry: Entry, unit: str) -> Record | None:
+    def _record(self, entry: Entry, unit: str, words: dict[bytes, str]) -> Record | None:
         kind = _KINDS.get(entry.get(b"MESSAGE_ID", b""))
         if kind is None:
             return None
@@ -131,16 +129,20 @@ class SystemRecords:
         return Record(
             kind,
             unit,
-            entry.get(self._run, b"").decode(errors="replace"),
+            _word(words, entry.get(self._run, b"")),
             _number(entry, b"__REALTIME_TIMESTAMP") / 1e6,
             (_number(entry, b"__MONOTONIC_TIMESTAMP") - _delay(entry)) / 1e6,
-            entry.get(b"_BOOT_ID", b"").decode(errors="replace"),
+            _word(words, entry.get(b"_BOOT_ID", b"")),
             entry.get(_RESULTS.get(kind, b""), b"").decode(errors="replace"),
             entry.get(b"JOB_TYPE", b"").decode() if kind in ("start-failed", "stopped") else "",
             code,
             _number(entry, b"EXIT_STATUS") if code else 0,
             _number(entry, b"N_RESTARTS") if kind == "restart" else 0,
         )
+
+
+def _word(words: dict[bytes, str], raw: bytes) -> str:
+    return words.get(raw) or words.setdefault(raw, raw.decode(errors="replace"))
 
 
 def _delay(entry: Entry) -> int:
@@ -155,11 +157,11 @@ def _number(entry: Entry, name: bytes) -> int:
     return int(value) if value.isdigit() else 0
 
 
-def _is_readable() -> bool:
-    """Say whether the system's own journal may be read; to others journalctl shows theirs, and succeeds."""
+def is_readable(file: str = "system.journal") -> bool:
+    """Say whether this journal may be read, the system's own; journalctl shows what may be, and succeeds."""
     for top in ("/var/log/journal", "/run/log/journal"):
         try:
-            found = [f"{top}/{name}/system.journal" for name in os.listdir(top)]  # noqa: PTH208 - pathlib costs 4 ms
+            found = [f"{top}/{name}/{file}" for name in os.listdir(top)]  # noqa: PTH208 - pathlib costs 4 ms
         except OSError:
             continue
         if any(os.access(path, os.R_OK) for path in found):
@@ -185,18 +187,8 @@ def _write_mark(mark: bytes) -> bool:
 
 def _journal(matches: list[str], cursor: str, deadline: float) -> Iterator[Entry]:
     """Yield the entries from this cursor on; stop at the deadline, or if journalctl cannot be run."""
-    import subprocess  # noqa: PLC0415 - only a resync pays for it
-
-    words = ["journalctl", "--quiet", "--no-pager", "--output=export", f"--output-fields={_FIELDS}"]
-    words += [f"--cursor={cursor}"] if cursor else []
     try:
-        reader = subprocess.Popen(
-            [*words, *matches],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd="/",  # the caller's own may be gone
-        )
+        reader = journalctl([*([f"--cursor={cursor}"] if cursor else []), *matches], _FIELDS)
     except (OSError, ValueError):
         return
     with reader:
@@ -206,33 +198,10 @@ def _journal(matches: list[str], cursor: str, deadline: float) -> Iterator[Entry
         rest = b""
         try:
             while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                chunk = os.read(reader.stdout.fileno(), _CHUNK)
+                chunk = os.read(reader.stdout.fileno(), CHUNK)
                 if not chunk:
                     return
-                entries, rest = _parse(rest + chunk)
+                entries, rest = parse(rest + chunk)
                 yield from entries
         finally:
             reader.kill()
-
-
-def _parse(data: bytes) -> tuple[list[Entry], bytes]:
-    """Return the entries that are whole, and what is left."""
-    entries: list[Entry] = []
-    find: Callable[..., int] = data.find
-    begin = at = 0
-    entry: Entry = {}
-    while (end := find(b"\n", at)) >= 0:
-        if end == at:
-            entries.append(entry)
-            entry, begin = {}, end + 1
-        elif (equals := find(b"=", at, end)) >= 0:
-            entry[data[at:equals]] = data[equals + 1 : end]
-        else:  # a name alone: its value may be anything, and its length stands before it
-            value = end + 9
-            size = int.from_bytes(data[end + 1 : value], "little")
-            if value + size >= len(data):
-                break
-            entry[data[at:end]] = data[value : value + size]
-            end = value + size
-        at = end + 1
-    return entries, data[begin:]

@@ -16,7 +16,7 @@ from tests.live.until import until
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
-TIMES = int(os.environ.get("SYSRESP_RESPAWNS", "100"))
+TIMES = 100 if os.environ.get("SYSRESP_FULL") else 15
 CALM = '[services.calm]\ncommand = ["/bin/sleep", "infinity"]\ninstances = 50\n'
 HEALTHY = [f"calm@{n}" for n in range(1, 51)]
 
@@ -30,7 +30,7 @@ def main_pids(box: Box, project: str) -> str:
     return box.systemctl("show", "-p", "MainPID", "--value", *units).stdout
 
 
-def test_a_hundred_restarts_of_itself_in_a_storm(arena: Box) -> None:
+def test_restarts_of_itself_in_a_storm(arena: Box) -> None:
     storm = Storm(arena, 100, (0.8, 2.0), random.randrange(2**32))
     storm.apply()
     path = arena.write("/etc/sysresp/healthy.toml", f'project = "healthy"\n{CALM}')
@@ -48,7 +48,7 @@ def test_a_hundred_restarts_of_itself_in_a_storm(arena: Box) -> None:
     assert len(set(own)) == TIMES
     assert not found.missing, storm.dump(found)
     assert not found.extra, storm.dump(found)
-    gaps = [float(m[1]) for text in notes(arena, "gap") if (m := re.search(r"for ([0-9.]+)s", text))]
+    gaps = [float(m[1]) for text in notes(arena, "gap") if (m := re.search(r"blind for ([0-9.]+) s", text))]
     assert len(gaps) >= TIMES
     print(
         f"\nsystemd {arena.version}, seed {storm.seed}: {TIMES} restarts, {found.runs} exits, "

@@ -52,6 +52,7 @@ def test_what_is_in_it(wheel: Path) -> None:
     wanted = {f"sysresp/templates/{path.name}" for path in (TOP / "templates").glob("*.j2")}
     wanted |= {"sysresp/controller/50-sysresp.rules", "sysresp/controller/controller.toml"}
     wanted |= {"sysresp/spec/services.schema.json", "sysresp/py.typed", "sysresp/ready.py"}
+    wanted |= {"sysresp/cli/report.html.j2"}
     assert wanted <= names
     assert not any(name.startswith(("tests/", "packaging/")) for name in names)
 
