@@ -199,3 +199,17 @@ def test_a_storm_is_one_message_and_hides_nothing(arena: Box, storm_sec: float) 
     rows = query(box, "SELECT failures FROM incident WHERE root = ?", storm)
     assert len(rows) == 1
     assert rows[0][0] >= before
+
+
+def test_core_dumps_are_found_by_their_unit(box: Box) -> None:
+    unit = f"{box.project}-db.service"
+    fields = "MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1\\nMESSAGE=x\\nCOREDUMP_PID=4711\\n"
+    fields += f"COREDUMP_UNIT={unit}\\n"
+    box.run(["/bin/sh", "-c", f"printf '{fields}' | logger --journald"], check=True)
+    ask = "import sys, time; from sysresp.systemd.journal import RealJournal as J"
+    ask += "; u, now = sys.argv[1], time.time()"
+    ask += (
+        "; print(J().core_dumps(u, now - 60), J().core_dumps('x.service', 0), J().core_dumps(u, now + 60))"
+    )
+    words = [box.python, "-c", ask, unit]
+    until(lambda: box.run(words, check=True).stdout.split() == ["[4711]", "[]", "[]"], "the record is found")
