@@ -294,6 +294,7 @@ class Service:
         default_factory=dict
     )  # by directive: "ConditionPathExists"
 
+    alerts: tuple[str, ...] = ()  # names of [alerts] tables: who is told of its incidents
     restart: Restart = Restart()
     settle_sec: float = SETTLE_SEC
     ignore_start_failure: bool = False  # its failure is told, but no reason to roll back
@@ -321,6 +322,30 @@ class Controller:
     max_memory: int = 0  # ... above so many bytes; 0: never
     keep_sec: float = 90 * 86400.0  # what is older leaves its ledger
     keep_bytes: int = 256 << 20  # ... so does the oldest where the ledger is larger
+    flaps: int = 5  # so many failures within `flaps_sec` are an incident
+    flaps_sec: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """[alerts.NAME]: who is told of incidents, how and when; see sysresp.units.alerting."""
+
+    by: str  # exec | url | mailto | apprise
+    argv: tuple[str, ...] = ()
+    url: str = ""
+    body: str = ""  # JSON
+    to: tuple[str, ...] = ()
+    sender: str = ""
+    smtp: str = ""
+    user: str = ""
+    secret: str = ""
+    on: tuple[str, ...] = ("gave-up", "flapping", "probe", "blocked")
+    repeat_sec: float = 0.0
+    escalate_sec: float = 0.0
+    quiet: tuple[str, ...] = ()
+    resolve: bool = True
+    most: int = 10
+    timeout_sec: float = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +358,7 @@ class Spec:
     description: str | None = None
     keep_generations: int = KEEP
     controller: Controller = Controller()
+    alerts: Mapping[str, Alert] = field(default_factory=dict)
 
 
 INFINITY = inf

@@ -211,6 +211,9 @@ class Journal(Protocol):
     def tail(self, unit: str, lines: int, invocation_id: str = "") -> list[str]:
         """Return the last messages of the unit (of that run), oldest first; [] if it cannot be read."""
 
+    def core_dumps(self, unit: str, since: float, until: float = 0.0) -> list[int]:
+        """Return the processes of the unit of which systemd-coredump has a record; times since the epoch."""
+
     def scan(self, units: Sequence[str], since: float, most: int) -> tuple[list[Line], bool]:
         """Return the last messages of these units since then, oldest first, and whether that is all.
 

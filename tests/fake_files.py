@@ -280,6 +280,7 @@ class FakeJournal:
     def __init__(self) -> None:
         self.lines: dict[str, list[str]] = defaultdict(list)
         self.calls: list[tuple[str, int, str]] = []
+        self.dumps: dict[str, list[int]] = defaultdict(list)
         self.scanned: list[Line] = []
 
     def scan(self, units: Sequence[str], since: float, most: int) -> tuple[list[Line], bool]:
@@ -289,6 +290,10 @@ class FakeJournal:
     def tail(self, unit: str, lines: int, invocation_id: str = "") -> list[str]:
         self.calls.append((unit, lines, invocation_id))
         return self.lines[unit][-lines:] if lines > 0 else []
+
+    def core_dumps(self, unit: str, since: float, until: float = 0.0) -> list[int]:
+        self.dumps_asked = (since, until)
+        return self.dumps[unit]
 
 
 class FakeProcesses:

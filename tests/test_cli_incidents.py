@@ -43,7 +43,7 @@ def test_incidents_are_lines_with_what_followed(world: World) -> None:
     ]
     note = Note("blocked", DB, f"needs {DISK}", now - 30)
     world.ledger.commit(rows, [note, Note("start", DB, "healed", now - 20)], when=now - 5)
-    lines = world.run("incidents").splitlines()
+    lines = world.run("incidents", "--exits").splitlines()
     assert [line.split("  ")[0] for line in lines[1:]] == [
         "2023-11-14 22:29:10",
         "2023-11-14 22:29:20",
@@ -62,9 +62,9 @@ def test_incidents_are_lines_with_what_followed(world: World) -> None:
     assert "gone.service" in lines[4]
     assert "exit status 0" in lines[4]
     assert "the details are gone from the journal" in lines[5]
-    found = json.loads(world.run("incidents", "--json"))
-    assert [one["kind"] for one in found["incidents"]] == ["exit", "exit", "blocked", "exit", "exit"]
-    assert found["incidents"][0] == {
+    found = json.loads(world.run("incidents", "--exits", "--json"))
+    assert [one["kind"] for one in found["exits"]] == ["exit", "exit", "blocked", "exit", "exit"]
+    assert found["exits"][0] == {
         "kind": "exit",
         "unit": WEB,
         "project": "shop",
@@ -86,9 +86,9 @@ def test_incidents_are_lines_with_what_followed(world: World) -> None:
         "generation": None,
         "source": "live",
     }
-    assert len(json.loads(world.run("incidents", "--json", "web"))["incidents"]) == 2
-    assert len(json.loads(world.run("incidents", "--json", "--since", "35s"))["incidents"]) == 3
-    text = world.run("incidents", "-n", "1")
+    assert len(json.loads(world.run("incidents", "--exits", "--json", "web"))["exits"]) == 2
+    assert len(json.loads(world.run("incidents", "--exits", "--json", "--since", "35s"))["exits"]) == 3
+    text = world.run("incidents", "--exits", "-n", "1")
     assert "there are earlier ones" in text
     assert "gone from" in text
 
@@ -96,7 +96,7 @@ def test_incidents_are_lines_with_what_followed(world: World) -> None:
 def test_without_a_ledger_there_are_no_incidents(bare: World) -> None:
     for command in ("incidents", "events"):
         assert "sysresp controller enable" in bare.run(command)
-    assert '"incidents": []' in bare.run("incidents", "--json")
+    assert '"exits": []' in bare.run("incidents", "--exits", "--json")
 
 
 def test_events_are_exits_and_notes(world: World) -> None:

@@ -128,7 +128,10 @@ def test_byte_order_mark_and_line_ends_change_nothing(begin: bytes, end: bytes) 
         ),
         ("[web]\ncommand='x'\n[services.w]\ncommand='x'", "a.toml:1 web: is no key that is known here"),
         ("projct = 'x'\n[services.w]\ncommand='x'", "a.toml:1 projct: is no key that is known here"),
-        ("[alerts.ops]\nexec = 'x'\n[services.w]\ncommand='x'", "a.toml:1 alerts: is not there yet"),
+        (
+            "[alerts.ops]\nexec = 'x'\n[services.w]\ncommand='x'",
+            "a.toml:2 alerts.ops.exec: has a program that is no absolute path",
+        ),
         (
             "controller.intervall = 5\n[services.w]\ncommand='x'",
             "a.toml:1 controller.intervall: is no key that is known here",

@@ -25,7 +25,7 @@ def check(text: str | bytes, *, scope: Scope = Scope.SYSTEM) -> tuple[Spec | Non
 # (the body of a service, the key below it, part of the message or of the fix)
 BAD_BODIES: list[tuple[str, str, str]] = [
     ("commnd = 1", "commnd", 'did you mean "command"'),
-    ("zzzzzz = 1", "zzzzzz", "the keys here are after, before"),
+    ("zzzzzz = 1", "zzzzzz", "the keys here are after, alerts, before"),
     ("command = 5", "command", "must be a text or an array of texts, got 5"),
     ("command = ''", "command", "empty command"),
     ("command = []", "command", "empty command"),
@@ -221,7 +221,7 @@ BAD_BODIES: list[tuple[str, str, str]] = [
     ("systemd = { Socket = { A = 1 } }", "systemd.Socket", "it has no `listen`"),
     ("systemd = { Timer = { A = 1 } }", "systemd.Timer", "it has no `schedule`"),
     ("health = { http = 'x' }", "health.http", "must be a URL"),
-    ("alerts = ['x']", "alerts", "not there yet"),
+    ("alerts = ['x']", "alerts[0]", "there is no [alerts.x]"),
     ("settle = 'soon'", "settle", "must be a duration"),
     ("rollout = 1", "rollout", "must be a table of parallel, pause or stop_on_failure, got 1"),
     ("ignore_start_failure = 1", "ignore_start_failure", "must be true or false"),

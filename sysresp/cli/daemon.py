@@ -26,6 +26,7 @@ from sysresp.reconcile import layout
 from sysresp.reconcile.disk import digest_of
 from sysresp.reconcile.manifest import Manifest, all_manifests
 from sysresp.systemd.files import RealFiles
+from sysresp.units import alerting
 from sysresp.units.supervision import Settings, loads, loads_settings
 
 CODE = dirname(sysresp.__file__)
@@ -51,6 +52,7 @@ def _run(scope: str, heard: Listening) -> int:
 async def _serve(scope: str, code: str, heard: Listening) -> int:
     import asyncio
 
+    from sysresp.controller.deliver import Post
     from sysresp.controller.ledger import FILE, Ledger, LedgerNewer, LedgerTrouble
     from sysresp.controller.loop import Loop, Ports
     from sysresp.controller.probes import Probes
@@ -107,9 +109,19 @@ async def _serve(scope: str, code: str, heard: Listening) -> int:
     vitals = Vitals(clock.monotonic(), os.urandom(1)[0] / 256, code, unit.fingerprint())
     daemon = Daemon(loop, changes, own, vitals)
     probes = Probes(asyncio.get_running_loop(), daemon.health_turned)
+    queued = ledger.alarm.queued if ledger.alarm else ()
+    post = Post(
+        asyncio.get_running_loop(),
+        lambda: loop.memory.roster.alerts,
+        clock.now,
+        daemon.message_tried,
+        queued,
+    )
+    loop.post = post.add
     _take_fallback(loop, _state_directory(scope))
-    status = await daemon.run(probes, stored.meta.get(REQUEST, ""))
+    status = await daemon.run(probes, stored.meta.get(REQUEST, ""), post.begin)
     probes.close()
+    post.close()
     if daemon.failure is not None:
         _record(ledger, daemon.failure, [repr(event)[:2000] for event in loop.last])
     ledger.close()
@@ -239,6 +251,7 @@ def roster(manifests: list[Manifest], own_unit: str) -> Roster:
     """Return everything that these projects want to be looked after, and the controller itself."""
     members = {own_unit: Member(own_unit, project="sysresp", service="controller")}
     settings = Settings()
+    receivers: dict[str, alerting.Receiver] = {}
     for one in manifests:
         for unit in one.units:
             is_ours = one.project == "sysresp" and unit.name != own_unit  # the fallback, which is no service
@@ -249,7 +262,8 @@ def roster(manifests: list[Manifest], own_unit: str) -> Roster:
                 )
         if one.controller:
             settings = strictest(settings, loads_settings(dict(one.controller)))
-    return Roster(members, settings)
+        receivers |= {f"{one.project}/{name}": alerting.loads(alert) for name, alert in one.alerts.items()}
+    return Roster(members, settings, receivers)
 
 
 def strictest(one: Settings, other: Settings) -> Settings:

@@ -1,4 +1,4 @@
-"""`incidents` and `events`: what is in the ledger, as lines and as JSON.
+"""`incidents --exits` and `events`: what is in the ledger, as lines and as JSON.
 
 Owns the words for an exit and for what follows it, which `why` uses, too; changes nothing. Rule: what is not
 known is said to be unknown, and a row whose details are gone says so: the count is exact even then.
@@ -202,7 +202,7 @@ def _units(owned: Sequence[Manifest], asked: Asked) -> tuple[str, ...]:
     return tuple(found)
 
 
-def incidents(asked: Asked) -> int:
+def exits(asked: Asked) -> int:
     """Print the exits and the starts that were prevented, the newest last."""
     view = View(asked)
     has_ledger = bool(view.path())
@@ -210,7 +210,7 @@ def incidents(asked: Asked) -> int:
     told = _read(view, BEGIN, kinds=(BLOCKED,), limit=one_more)[0] if has_ledger else []
     shown = told[-asked.lines :]
     if asked.json:
-        print(json.dumps({"version": 1, "incidents": [view.as_object(one) for one in shown]}, indent=2))
+        print(json.dumps({"version": 1, "exits": [view.as_object(one) for one in shown]}, indent=2))
     elif shown:
         _table(view, shown)
     if not has_ledger:

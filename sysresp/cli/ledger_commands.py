@@ -7,6 +7,8 @@ command is in the module it calls, imported when it is called.
 # ruff: noqa: PLC0415, PLR0917 - each command imports its own work; its parameters are its options
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import typer
 
 from sysresp.cli import options
@@ -44,14 +46,31 @@ def incidents(
     user: bool = options.USER,
     json: bool = options.JSON,
     no_color: bool = options.NO_COLOR,
+    exits: bool = typer.Option(False, "--exits", help="Each exit, and each start that was prevented."),
 ) -> int:
-    """List what ended or could not start, with what followed; the newest last."""
+    """List incidents, or with 'show N' tell all about one: failures that belong together, the root first."""
+    from sysresp.cli import incident_list
     from sysresp.cli import incidents as command
 
+    number = _shown(names or ())
     asked = command.Asked(
-        names or (), project, options.scope(user), since, lines, json=json, colour=not no_color
+        () if number else names or (),
+        project,
+        options.scope(user),
+        since,
+        lines,
+        json=json,
+        colour=not no_color,
     )
-    return command.incidents(asked)
+    if number:
+        return incident_list.show(asked, number)
+    return command.exits(asked) if exits else incident_list.run(asked)
+
+
+def _shown(names: Sequence[str]) -> int:
+    """Return the number in "show N", 0 if it is not that; a service may be called "show"."""
+    is_shown = len(names) == 2 and names[0] == "show" and names[1].isascii() and names[1].isdecimal()
+    return int(names[1]) if is_shown else 0
 
 
 @options.guarded

@@ -14,6 +14,7 @@ import typer
 
 from sysresp import __version__
 from sysresp.cli import (
+    alert_commands,
     boundary,
     controller_commands,
     generation_commands,
@@ -337,6 +338,7 @@ for _command in (
 ):
     app.command()(_command)
 app.add_typer(controller_commands.group)
+app.add_typer(alert_commands.group)
 
 
 def _act(verb: str, names: list[str], project: str, user: bool, no_color: bool) -> int:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from sysresp.ports import Gone, JobRemoved, Record, Seen
+from sysresp.units.alerting import Receiver
 from sysresp.units.supervision import DEFAULT, Settings, Supervision
 
 
@@ -34,6 +35,7 @@ class Roster(NamedTuple):
 
     members: Mapping[str, Member] = {}  # by unit
     settings: Settings = Settings()  # the strictest of all projects'
+    alerts: Mapping[str, Receiver] = {}  # by "PROJECT/NAME"
 
 
 # What a row of the ledger says becomes of the unit; part of `incidents --json`, never renamed.

@@ -23,12 +23,19 @@ from contextlib import suppress
 
 from sysresp.controller import tables
 from sysresp.controller.events import Exit, Note, UnitMemory
-from sysresp.controller.tables import FILE, LedgerNewer, LedgerTrouble, Stored
+from sysresp.controller.incident_rows import StoredAlarm, stored_alarm
+from sysresp.controller.tables import FILE, LedgerNewer, LedgerTrouble, Rows, Stored
 
 __all__ = ["FILE", "Ledger", "LedgerNewer", "LedgerTrouble", "Stored"]
 
 KEPT_ASIDE = 2  # damaged files
 KEPT_ERRORS = 20
+PRUNABLE = (
+    ("exit", "true"),
+    ("note", "true"),
+    ("incident", "resolved != 0"),
+    ("message", "state != 'queued'"),
+)
 PRUNED = 500  # rows that one call of `prune` takes away: 5 ms
 FREED = 256  # pages that it gives back to the file system
 VARIABLES = ("LANG", "LC_ALL", "PATH", "PYTHONPATH", "XDG_RUNTIME_DIR", "STATE_DIRECTORY", "INVOCATION_ID")
@@ -57,6 +64,7 @@ class Ledger:
     def __init__(self, path: str, *, steps: Sequence[str] = tables.STEPS) -> None:
         self._path = path
         self._steps = steps
+        self.alarm: StoredAlarm | None = None  # what `open` found of incidents; None: nothing
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # device and inode of what the caller's memory comes from
         self._is_made = False  # by the last `_connect`: an inode's number is used again at once
@@ -80,7 +88,9 @@ class Ledger:
 
     def _open(self) -> Stored:
         with _Guard(self):
-            found, unreadable = tables.stored(self._connect())
+            db = self._connect()
+            found, unreadable = tables.stored(db)
+            self.alarm = stored_alarm(db)
         if unreadable:
             names = ", ".join(unreadable)
             self.commit(notes=[Note("ledger", text=f"the memory of {names} was damaged, and is begun anew")])
@@ -95,13 +105,14 @@ class Ledger:
         cursor: str | None = None,
         when: float = 0.0,
         late: Sequence[Exit] = (),
+        statements: Sequence[Rows] = (),
     ) -> None:
         """Write all of this, or raise LedgerTrouble and write nothing; to repeat it changes nothing.
 
         A row that is there keeps the details that it has, and takes those that it lacked and the newer fate
         (with `retry_at` and `because`), if that is known; one of `late` never changes a fate that is known.
         A note with a key is written once. None forgets the memory of a unit. `when` is now, in seconds since
-        the epoch; 0: the clock is asked.
+        the epoch; 0: the clock is asked. `statements` are of `incident_rows`.
         """
         now = when or time.time()
         gone = [(tables.text(name),) for name, memory in units.items() if memory is None]
@@ -118,6 +129,7 @@ class Ledger:
                 (tables.PUT_MEMORY, kept),
                 (tables.DROP_MEMORY, gone),
                 (tables.PUT_META, pairs),
+                *statements,
             ):
                 if values:
                     db.executemany(statement, values)
@@ -156,10 +168,10 @@ class Ledger:
             excess = _used(db) > keep_bytes
             oldest = db.execute(_OLDEST, (PRUNED,) * 3).fetchone()[0] if excess else None
             limit = when - keep_sec if oldest is None else max(when - keep_sec, oldest)
-            for table in ("exit", "note"):
+            for table, may_go in PRUNABLE:
                 cut = db.execute(
                     f"DELETE FROM {table} WHERE id IN"
-                    f" (SELECT id FROM {table} WHERE at <= ? ORDER BY at LIMIT ?)",
+                    f" (SELECT id FROM {table} WHERE at <= ? AND {may_go} ORDER BY at LIMIT ?)",
                     (limit, PRUNED),
                 )
                 taken = max(taken, cut.rowcount)

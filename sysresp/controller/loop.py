@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from sysresp.controller import observe
+from sysresp.controller.alarm import Alarm
 from sysresp.controller.events import (
     Action,
     AskRequired,
@@ -41,11 +42,14 @@ from sysresp.controller.events import (
     Start,
     Stop,
     UnitMemory,
+    Wait,
     Wake,
 )
+from sysresp.controller.incident_rows import Verdict
 from sysresp.controller.owed import Owed, Store
 from sysresp.controller.policy import decide
 from sysresp.controller.tables import Stored
+from sysresp.controller.telling import Message
 from sysresp.errors import Exit as Status
 from sysresp.errors import SysrespError
 from sysresp.ports import Clock, Lost, Manager, Notify, Question, Records, Signals, UnitProblem
@@ -89,7 +93,9 @@ class Loop:
         self.cursor = stored.cursor
         self.owed = Owed(ports.ledger, {"boot": ports.boot}, ports.log)
         self.last: deque[Event] = deque(maxlen=50)  # for the record of a bug
+        self.alarm = Alarm(ports.ledger.alarm)
         self.probes: Prober | None = None
+        self.post: Callable[[Sequence[Message]], None] | None = None  # delivers messages, once stored
         self.is_connected = False
         self.blind_sec = 0.0  # for how long nobody listened before the last `connect`
         self._descriptor = descriptor
@@ -209,7 +215,9 @@ class Loop:
             actions += decision.actions
         self.memory = memory
         changed = changes(before.units, memory.units)
-        self._store(actions, changed, cursor)
+        messages = self._store(actions, changed, cursor)
+        if messages and self.post is not None:
+            self.post(messages)
         self._probe(changed)
         for action in actions:
             self._do(action)
@@ -223,8 +231,8 @@ class Loop:
             self.resync("runs that no signal told of")
 
     def _store(
-        self, actions: Iterable[Action], changed: Mapping[str, UnitMemory | None], cursor: str | None
-    ) -> None:
+        self, actions: Sequence[Action], changed: Mapping[str, UnitMemory | None], cursor: str | None
+    ) -> Sequence[Message]:
         owed = self.owed
         for action in actions:
             if isinstance(action, Row):
@@ -236,12 +244,26 @@ class Loop:
         owed.units |= changed
         if cursor is not None:
             owed.cursor = self.cursor = cursor
+        incidents, messages = self.alarm.take(actions, changed, self.memory, self.ports.clock.now())
+        owed.incidents |= incidents
+        owed.messages += messages
+        self.flush()
+        return messages
+
+    def wake_at(self) -> float:
+        """Return when `woken` is wanted next, for a unit or for an incident; 0: never."""
+        due = self.alarm.due and max(1e-6, self.alarm.due - self._wall_offset())
+        return min((at for at in (self.memory.wake_at(), due) if at), default=0.0)
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Take in what became of a message."""
+        self.owed.verdicts.append(verdict)
         self.flush()
 
     def flush(self) -> bool:
         """Write what is owed; return whether nothing is owed any more."""
         before = self.owed.trouble
-        is_paid = self.owed.pay(self.memory, self.cursor, self.ports.clock.now())
+        is_paid = self.owed.pay(self.memory, self.cursor, self.ports.clock.now(), self.alarm.known.incidents)
         if self.owed.trouble != before:
             self.ports.notify.status(self.summary())
         return is_paid
@@ -349,7 +371,11 @@ def remembered(stored: Stored, boot: str) -> Memory:
     """Return the memory that was stored, of whatever boot that was; its roster is what it knows units of."""
     units = stored.units
     return Memory(
-        boot=stored.meta.get("boot", boot), units=units, roster=Roster({u: Member(u) for u in units})
+        boot=stored.meta.get("boot", boot),
+        units=units,
+        roster=Roster({u: Member(u) for u in units}),
+        # Else what blocked units wait for is forgotten with the roster that does not have it.
+        blocked=frozenset(name for name, unit in units.items() if unit.wait is Wait.BLOCKED),
     )
 
 

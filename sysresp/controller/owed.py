@@ -11,13 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from sysresp.controller.events import Exit, Memory, Note, UnitMemory
-from sysresp.controller.tables import LedgerTrouble
+from sysresp.controller.incident_rows import StoredAlarm, Verdict, statements
+from sysresp.controller.incidents import Incident
+from sysresp.controller.tables import LedgerTrouble, Rows
+from sysresp.controller.telling import Message
 
 MOST = 20_000  # rows, and notes, that are kept
 
 
 class Store(Protocol):
     """What the loop needs of `ledger.Ledger`."""
+
+    alarm: StoredAlarm | None  # what is known of incidents since it was opened; None: nothing
 
     def commit(  # noqa: PLR0917
         self,
@@ -28,6 +33,7 @@ class Store(Protocol):
         cursor: str | None = ...,
         when: float = ...,
         late: Sequence[Exit] = ...,
+        statements: Sequence[Rows] = ...,
     ) -> None: ...
 
     def prune(self, keep_sec: float, keep_bytes: int, when: float) -> bool: ...
@@ -52,21 +58,30 @@ class Owed:
         self.units: dict[str, UnitMemory | None] = {}
         self.meta: dict[str, str] = {}
         self.cursor: str | None = None
+        self.incidents: dict[int, Incident] = {}
+        self.messages: list[Message] = []
+        self.verdicts: list[Verdict] = []
 
-    def pay(self, memory: Memory, cursor: str, when: float) -> bool:
+    def pay(self, memory: Memory, cursor: str, when: float, incidents: Mapping[int, Incident]) -> bool:
         """Write it all, and return whether nothing is owed any more.
 
-        `memory` and `cursor` are for a ledger that turns out to be a new one.
+        `memory`, `cursor` and the open `incidents` are for a ledger that turns out to be a new one.
         """
-        if not any((self.rows, self.late, self.notes, self.units, self.meta, self.cursor is not None)):
+        alarm = (self.incidents, self.messages, self.verdicts)
+        first = (self.rows, self.late, self.notes, self.units, self.meta, self.cursor is not None)
+        if not any(first) and not any(alarm):
             return True
         try:
-            self._ledger.commit(self.rows, self.notes, self.units, self.meta, self.cursor, when, self.late)
+            self._ledger.commit(
+                *(self.rows, self.notes, self.units, self.meta, self.cursor, when, self.late),
+                statements(*alarm),
+            )
         except LedgerTrouble as trouble:
             if trouble.is_new:  # what was in it is gone, but we know all that it is for
                 self.units |= memory.units
                 self.meta |= self.facts
                 self.cursor = cursor
+                self.incidents = {**incidents, **self.incidents}
             lost = self._trim()
             if str(trouble) != self.trouble or lost:
                 gone = f"; {lost} exits could not be kept" if lost else ""
@@ -90,6 +105,6 @@ class Owed:
     def _trim(self) -> int:
         """Let the oldest rows go if there are too many; return how many went."""
         more = max(0, len(self.rows) - MOST)
-        for kept in (self.rows, self.late, self.notes):
+        for kept in (self.rows, self.late, self.notes, self.messages, self.verdicts):
             del kept[: max(0, len(kept) - MOST)]
         return more

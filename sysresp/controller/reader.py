@@ -18,14 +18,19 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sysresp.controller import tables
 from sysresp.controller.events import Exit, UnitMemory
 from sysresp.controller.tables import LedgerNewer, LedgerTrouble, Stored, Told
 
+if TYPE_CHECKING:
+    from sysresp.controller.incident_rows import Queued
+    from sysresp.controller.incidents import Incident
+
+T = TypeVar("T")
 _BUSY_SEC = 2.0
 
 
@@ -150,6 +155,24 @@ class Reader:
         """Return the errors that ended the controller, the newest first."""
         sql = "SELECT at, traceback, environment, events FROM error ORDER BY id DESC LIMIT ?"
         return [Error(float(at), str(t), str(n), str(e)) for at, t, n, e in self._rows(sql, (limit,))]
+
+    def incidents(self, more: str = "", values: Sequence[Any] = ()) -> list[Incident]:
+        """Return the incidents that the rest of the statement chooses."""
+        from sysresp.controller import incident_rows  # noqa: PLC0415 - not on the path of `status`
+
+        return self._of_alarm(lambda db: incident_rows.incidents(db, more, values))
+
+    def messages(self, more: str = "", values: Sequence[Any] = ()) -> list[Queued]:
+        """Return the messages that the rest of the statement chooses."""
+        from sysresp.controller import incident_rows  # noqa: PLC0415 - not on the path of `status`
+
+        return self._of_alarm(lambda db: incident_rows.messages(db, more, values))
+
+    def _of_alarm(self, ask: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
+        with _as_owner(self._directory), _translated(self._path):
+            db = self._connected()
+            version = int(db.execute("PRAGMA user_version").fetchone()[0])
+            return ask(db) if version >= tables.WITH_INCIDENTS else []
 
     def has_changed(self) -> bool:
         """Return whether anything was written since the last call; True the first time."""

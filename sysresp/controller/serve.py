@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from sysresp.controller import respawn
 from sysresp.controller.events import Health, Note
+from sysresp.controller.incident_rows import Verdict
 from sysresp.controller.loop import Loop, Prober
 from sysresp.errors import SysrespError
 from sysresp.ports import UnitProblem, Watch
@@ -74,8 +75,11 @@ class Daemon:
         self._tick_sec = own.watchdog_sec / 3 or _TICK_SEC
         self._pruned = 0.0
 
-    async def run(self, probes: Prober, previous: str) -> int:
-        """Serve until the end, and return the exit status; `previous` is the request of the predecessor."""
+    async def run(self, probes: Prober, previous: str, begin: Callable[[], None] = lambda: None) -> int:
+        """Serve until the end, and return the exit status; `previous` is the request of the predecessor.
+
+        `begin` is called once everything has been looked at: from then on messages can be delivered.
+        """
         self._io.set_exception_handler(self._bug)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._io.add_signal_handler(number, self._stop)
@@ -87,6 +91,7 @@ class Daemon:
             return await self._end
         self.loop.ports.notify.ready(self.loop.summary())
         self.loop.probe_all(probes)
+        begin()
         self._arm()
         self._tick()
         self._arm_age()
@@ -124,6 +129,10 @@ class Daemon:
     def health_turned(self, event: Health) -> None:
         """Take in the verdict of a probe."""
         self._guarded(lambda: self.loop.health_turned(event))
+
+    def message_tried(self, verdict: Verdict) -> None:
+        """Take in what became of a message."""
+        self._guarded(lambda: self.loop.verdict(verdict))
 
     # Descriptors
 
@@ -174,7 +183,7 @@ class Daemon:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due = self.loop.memory.wake_at()
+        due = self.loop.wake_at()
         if due and self.loop.is_connected:
             left = max(0.0, due - self.loop.ports.clock.monotonic())
             self._timer = self._io.call_later(left, self._guarded, self._on_time)

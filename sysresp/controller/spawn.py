@@ -2,7 +2,7 @@
 
 Owns the child: how it is started, what it sees, what of its output is kept, and that it is killed with all
 that it started and reaped. The program is run by the controller: as the controller's own user, inside the
-controller's own sandbox and directory, with no shell and nothing on its standard input. It sees UNIT,
+controller's own sandbox and directory, with no shell and on its standard input what is given. It sees UNIT,
 INSTANCE ("" unless the unit has one) and INVOCATION_ID of the run that it is to judge, a PATH, and of the
 controller's own environment only `PASSED`: neither NOTIFY_SOCKET nor credentials. It does not see MAINPID,
 which may be another process's by the time that the child looks: `systemctl show` tells.
@@ -69,6 +69,21 @@ def ending(status: int) -> str:
         return f"killed by signal {-code}"
 
 
+def _file_of(content: bytes) -> int:
+    """Return a descriptor that reads this; the child may be slow, so no pipe, which holds 64 KB."""
+    if not content:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.memfd_create("given", os.MFD_CLOEXEC)
+    try:
+        while content:
+            content = content[os.write(descriptor, content) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 class Child:
     """A `Try` by a child process in a session of its own."""
 
@@ -76,6 +91,7 @@ class Child:
         "_argv",
         "_done",
         "_environment",
+        "_given",
         "_gone",
         "_loop",
         "_output",
@@ -85,15 +101,17 @@ class Child:
         "_tail",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         loop: asyncio.AbstractEventLoop,
         argv: tuple[str, ...],
         environment: Mapping[str, str],
         done: Done,
         gone: Callable[[Child], None],
+        given: bytes = b"",  # its standard input
     ) -> None:
         self._loop = loop
+        self._given = given
         self._argv = argv
         self._environment = environment
         self._done: Done | None = done  # None: the try has ended
@@ -117,14 +135,16 @@ class Child:
 
     def _spawn(self) -> None:
         self._output, write = os.pipe()
+        stdin = -1
         try:
+            stdin = _file_of(self._given)
             os.set_blocking(self._output, False)
             self._pid = os.posix_spawnp(
                 self._argv[0],
                 self._argv,
                 self._environment,
                 file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, stdin, 0),
                     (os.POSIX_SPAWN_DUP2, write, 1),
                     (os.POSIX_SPAWN_DUP2, write, 2),
                 ],
@@ -141,6 +161,8 @@ class Child:
             raise
         finally:
             os.close(write)
+            if stdin >= 0:
+                os.close(stdin)
 
     def abandon(self) -> None:
         self._done = None

@@ -67,8 +67,41 @@ STEPS = (
         events TEXT NOT NULL                   -- JSON array of text, the last one last
     );
     """,
+    """
+    CREATE TABLE incident (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,                      -- when it was opened
+        resolved REAL NOT NULL,                -- 0: it is not over
+        root TEXT NOT NULL,                    -- the unit that the others depend on
+        failures INTEGER NOT NULL,
+        fields TEXT NOT NULL                   -- JSON object: all of it
+    );
+    CREATE INDEX incident_at ON incident (at);
+    CREATE INDEX incident_open ON incident (id) WHERE resolved = 0;
+    CREATE TABLE message (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,                      -- when it was made
+        key TEXT NOT NULL,
+        receiver TEXT NOT NULL,                -- PROJECT/NAME
+        incident INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        root TEXT NOT NULL,
+        due REAL NOT NULL,                     -- not before
+        body TEXT NOT NULL,                    -- JSON object: what is sent
+        state TEXT NOT NULL,                   -- queued | delivered | failed
+        tries INTEGER NOT NULL,
+        tried REAL NOT NULL,                   -- when it was last
+        why TEXT NOT NULL                      -- what went wrong then
+    );
+    CREATE UNIQUE INDEX message_key ON message (receiver, key);
+    CREATE INDEX message_queued ON message (id) WHERE state = 'queued';
+    CREATE INDEX message_at ON message (at);
+    """,
 )
 """What leads from each version of the schema (PRAGMA user_version) to the next."""
+
+WITH_INCIDENTS = 2
+"""The first version that has incidents and messages."""
 
 CURSOR = ":cursor"
 """The name in `meta` under which the journal's cursor stands; no name of the loop's begins with a colon."""
@@ -113,6 +146,10 @@ PUT_META = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
 PUT_ERROR = "INSERT INTO error (at, traceback, environment, events) VALUES (?, ?, ?, ?)"
 EXITS = f"SELECT id, at, {_QUOTED} FROM exit"
 NOTES = "SELECT id, at, kind, unit, text, key FROM note"
+
+
+Rows = tuple[str, list[tuple[Any, ...]]]
+"""A statement, and the values of each row that it is for."""
 
 
 class Stored(NamedTuple):

@@ -15,6 +15,7 @@ from sysresp.model import Mode, Scope
 from sysresp.reconcile.decide import digest
 from sysresp.reconcile.manifest import Manifest, ManifestUnit
 from sysresp.reconcile.steps import Change, Verb
+from sysresp.units import alerting
 from sysresp.units.desired import Desired
 from sysresp.units.supervision import (
     DEFAULT,
@@ -32,6 +33,9 @@ _KEYS = {
     "rest_sec": "restart.delay",
     "probe": "health",
     "keep_bytes": "controller.keep_size",
+    "alerts": "alerts",
+    "flaps": "controller.flapping",
+    "flaps_sec": "controller.flapping_within",
 }
 """Fields that are called otherwise in services.toml."""
 
@@ -58,6 +62,7 @@ def manifest_of(desired: Desired, scope: Scope, mode: Mode, source: Sequence[str
         configs=tuple(f"{unit} {path}" for unit, paths in desired.configs.items() for path in paths),
         supervision={unit: dumps(one) for unit, one in desired.supervision.items()},
         controller=dumps_settings(desired.settings),
+        alerts=_alerts(desired),
     )
 
 
@@ -67,7 +72,12 @@ def is_told(manifest: Manifest, desired: Desired) -> bool:
         return True
     known = {unit.name for unit in manifest.units}
     told = {unit: dumps(one) for unit, one in desired.supervision.items() if unit in known}
-    return (manifest.supervision, manifest.controller) == (told, dumps_settings(desired.settings))
+    settings, alerts = dumps_settings(desired.settings), _alerts(desired)
+    return (manifest.supervision, manifest.controller, manifest.alerts) == (told, settings, alerts)
+
+
+def _alerts(desired: Desired) -> dict[str, dict[str, Any]]:
+    return {name: alerting.dumps(one) for name, one in desired.alerts.items()}
 
 
 def noted(changes: Sequence[Change], desired: Desired, before: Manifest | None) -> tuple[Change, ...]:
@@ -83,6 +93,9 @@ def noted(changes: Sequence[Change], desired: Desired, before: Manifest | None) 
         of_file += [key for key in keys if key not in of_file]
     was_set = _read(before.controller, loads_settings, Settings())
     notes.setdefault(desired.target, []).extend(_keys(was_set, desired.settings, "controller"))
+    alerts = _alerts(desired)
+    names = sorted({*alerts, *before.alerts})
+    notes[desired.target] += [f"alerts.{n}" for n in names if alerts.get(n) != before.alerts.get(n)]
     notes = {name: keys for name, keys in notes.items() if keys}
     out = []
     for change in changes:

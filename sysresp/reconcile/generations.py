@@ -19,7 +19,7 @@ from sysresp.errors import Exit, SysrespError
 from sysresp.model import Mode, Origin, Rollout, Scope
 from sysresp.ports import Files, Paths
 from sysresp.reconcile.lock import stamp
-from sysresp.units import supervision
+from sysresp.units import alerting, supervision
 from sysresp.units.desired import Desired, Policy, Unit, UnitFile
 from sysresp.units.supervise import of_text
 
@@ -162,6 +162,7 @@ def dumps(generation: Generation) -> bytes:
         "links": dict(desired.links),
         "supervision": {name: supervision.dumps(one) for name, one in desired.supervision.items()},
         "controller": supervision.dumps_settings(desired.settings),
+        "alerts": {name: alerting.dumps(one) for name, one in desired.alerts.items()},
         "policies": {name: asdict(policy) for name, policy in desired.policies.items()},
         "files": [(f.name, f.text, f.origin.path, f.origin.line, f.service) for f in desired.files.values()],
         "units": [
@@ -195,6 +196,7 @@ def loads(raw: Any) -> Generation:
         configs={unit: tuple(paths) for unit, paths in raw.get("configs", {}).items()},
         supervision=_supervision(raw, units),
         settings=supervision.loads_settings(raw.get("controller", {})),
+        alerts={name: alerting.loads(one) for name, one in raw.get("alerts", {}).items()},
     )
     return Generation(
         number=raw["number"],

@@ -63,6 +63,7 @@ class Manifest(NamedTuple):
     # None: by a version that told it nothing.
     supervision: Mapping[str, Mapping[str, Any]] | None = None
     controller: Mapping[str, Any] = {}  # its settings, where they are not the usual
+    alerts: Mapping[str, Mapping[str, Any]] = {}  # as sysresp.units.alerting reads it, by name
 
 
 def path(state_dir: str, project: str) -> str:
@@ -157,6 +158,7 @@ _KINDS: dict[str, type] = {
     "configs": tuple,
     "supervision": dict,
     "controller": dict,
+    "alerts": dict,
 }
 
 

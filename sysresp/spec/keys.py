@@ -13,6 +13,7 @@ from typing import Any
 
 from sysresp.model import KEEP, SETTLE_SEC, Kind
 from sysresp.spec.addresses import HEALTH, READY, SOCKET
+from sysresp.spec.alerts import ALERT_NAMES, ALERTS
 from sysresp.spec.commands import Commands
 from sysresp.spec.directives import CONDITIONS, SYSTEMD
 from sysresp.spec.quantities import Duration
@@ -55,8 +56,6 @@ _DOCUMENTATION = ListOf(
         fix='write "https://...", "file:/...", "info:..." or "man:..."',
     )
 )
-_LATER = "leave it out; systemd.Unit.OnFailure can start a unit of yours"
-
 SERVICE = (
     Key(
         "command",
@@ -166,7 +165,7 @@ SERVICE = (
         "Directives as in unit files; they replace ours",
         "{ Service = { OOMScoreAdjust = 500 } }",
     ),
-    Key("alerts", Str(), "Who is told", later=_LATER),
+    Key("alerts", ALERT_NAMES, "Who is told of its incidents: names of [alerts] tables", '["ops"]'),
 )
 """Keys of a service, and of [defaults]."""
 
@@ -211,7 +210,12 @@ TOP = {
             "Settings of the controller, of which a host has one",
             '{ starts_per_second = 10, keep = "1y" }',
         ),
-        Key("alerts", Str(), "Who is told", later=_LATER),
+        Key(
+            "alerts",
+            ALERTS,
+            "Who can be told of incidents, each a table below its name",
+            "{ ops = { ... } }",
+        ),
     )
 }
 """Keys of the file."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sysresp.errors import Problem, Severity, SpecError
-from sysresp.model import KEEP, Controller, Origin, Scope, Service, Spec
+from sysresp.model import KEEP, Alert, Controller, Origin, Scope, Service, Spec
 from sysresp.spec import relations
 from sysresp.spec.build import build
 from sysresp.spec.keys import PROJECT_NAME, SERVICE_TABLE, SHORT, TOP
@@ -162,6 +162,9 @@ def _spec(document: Document, first: str, scope: Scope, top: At) -> Spec:
     controller = Controller()
     if "controller" in data:
         controller = TOP["controller"].type.parse(data["controller"], _at(top, "controller")) or controller
+    alerts: dict[str, Alert] = {}
+    if "alerts" in data:
+        alerts = TOP["alerts"].type.parse(data["alerts"], _at(top, "alerts")) or alerts
     if "defaults" in data:
         SERVICE_TABLE.parse(data["defaults"], _at(top, "defaults"))
     here = top / "services"
@@ -179,6 +182,7 @@ def _spec(document: Document, first: str, scope: Scope, top: At) -> Spec:
             else:
                 _no_service(name, own, here / name)
         relations.check(project, services, here)
+        relations.check_alerts(services, data.get("alerts", {}), here)
     return Spec(
         project=project,
         origin=Origin(first),
@@ -186,6 +190,7 @@ def _spec(document: Document, first: str, scope: Scope, top: At) -> Spec:
         description=None if description is BAD else description,
         keep_generations=keep,
         controller=controller,
+        alerts=alerts,
     )
 
 

@@ -35,6 +35,18 @@ def check(project: str, services: Mapping[str, Service], at: At) -> None:
     _addresses(services, at)
 
 
+def check_alerts(services: Mapping[str, Service], tables: object, at: At) -> None:
+    """Refuse names of [alerts] tables that are not there; one that was refused itself counts as there."""
+    known = list(tables) if isinstance(tables, dict) else []
+    for name, service in services.items():
+        for index, alert in enumerate(service.alerts):
+            if alert not in known:
+                (at / name / "alerts" / index).error(
+                    f"names {quote(alert)}, and there is no [alerts.{alert}]",
+                    near(alert, known) or f"add [alerts.{alert}], or remove it",
+                )
+
+
 def _names(services: Mapping[str, Service], owner: Mapping[str, str], at: At) -> None:
     """Refuse dependencies on nothing and on oneself."""
     for name, service in services.items():

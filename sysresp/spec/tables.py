@@ -388,6 +388,8 @@ CONTROLLER = Table(
             '"256M"',
             "keep_bytes",
         ),
+        Key("flapping", Int(2, 1000), "So many failures are an incident", "10", "5", "flaps"),
+        Key("flapping_within", Duration(low=1), "The window of `flapping`", '"1h"', "10min", "flaps_sec"),
     ],
     _controller,
 )

@@ -14,6 +14,7 @@ from typing import Any
 from sysresp.ports import Line
 
 _LIMIT_SEC = 5  # a journal on a slow disk is not worth a longer wait
+_CORE_DUMP = "fc2e22bc6ee647b6b90729ab34a250b1"  # SD_MESSAGE_COREDUMP of sd-messages.h
 _LONGEST = 2000  # characters of one message
 _RUNS = ("INVOCATION_ID", "USER_INVOCATION_ID", "_SYSTEMD_INVOCATION_ID")  # about which, then from which
 _KINDS = {  # MESSAGE_ID, systemd's sd-messages.h
@@ -36,6 +37,20 @@ class RealJournal:
         if invocation_id and (found := self._of_run(unit, lines, invocation_id)):
             return found
         return [text for text, _ in self._read(lines, ["--user-unit" if self._user else "--unit", unit])]
+
+    def core_dumps(self, unit: str, since: float, until: float = 0.0) -> list[int]:
+        import json  # noqa: PLC0415 - as below
+
+        name = "COREDUMP_USER_UNIT" if self._user else "COREDUMP_UNIT"
+        times = [f"--since=@{since:.6f}", *([f"--until=@{until:.6f}"] if until else [])]
+        options = ["--quiet", "--no-pager", "--output=json", "--output-fields=COREDUMP_PID", *times]
+        found = []
+        for line in _journalctl([*options, f"MESSAGE_ID={_CORE_DUMP}", f"{name}={unit}"]).splitlines():
+            try:
+                found.append(int(json.loads(line)["COREDUMP_PID"]))
+            except (ValueError, TypeError, KeyError):
+                continue
+        return found
 
     def scan(self, units: Sequence[str], since: float, most: int) -> tuple[list[Line], bool]:
         if not units or most <= 0:

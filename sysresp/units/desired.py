@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sysresp.model import KEEP, NOWHERE, SETTLE_SEC, Origin, Rollout
+from sysresp.units.alerting import Receiver
 from sysresp.units.supervision import Settings, Supervision
 
 
@@ -69,3 +70,4 @@ class Desired:
     supervision: Mapping[str, Supervision] = field(default_factory=dict)
     # ^ by main unit, in the order of `units`; one that is not there: Supervision()
     settings: Settings = field(default_factory=Settings)  # [controller]
+    alerts: Mapping[str, Receiver] = field(default_factory=dict)  # [alerts], by name

@@ -30,7 +30,7 @@ from sysresp.units.change import DIGEST
 from sysresp.units.compose import compose
 from sysresp.units.desired import Desired, Policy, Unit, UnitFile
 from sysresp.units.sheet import SECTIONS, Group, Groups, Report, Setting, apply_raw, one_line
-from sysresp.units.supervise import settings, supervise
+from sysresp.units.supervise import receiver, settings, supervise
 from sysresp.units.supervision import DEFAULT, Supervision
 from sysresp.units.text import OWNER_SECTION, parse
 
@@ -86,6 +86,7 @@ def render(
         keep_generations=spec.keep_generations,
         supervision={n: room.supervision[n] for n in units if room.supervision.get(n, DEFAULT) != DEFAULT},
         settings=settings(spec.controller),
+        alerts={name: receiver(alert) for name, alert in spec.alerts.items()},
     )
     return Rendered(desired, tuple(sorted(room.problems)))
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from zlib import crc32
 
-from sysresp.model import Controller, Health, Restart, Service
+from sysresp.model import Alert, Controller, Health, Restart, Service
 from sysresp.spec.quantities import span
 from sysresp.spec.values import filled
+from sysresp.units.alerting import Receiver
 from sysresp.units.directives import TABLE
 from sysresp.units.supervision import DEFAULT, Probe, Settings, Supervision, delay
 from sysresp.units.text import parse
@@ -77,7 +78,7 @@ def supervise(
                 within_sec=known.within_sec,
                 success_exit=known.success_exit,
             )
-        found[unit] = known._replace(probe=_probe(service.health, instance))
+        found[unit] = known._replace(probe=_probe(service.health, instance), alerts=service.alerts)
     return found
 
 
@@ -180,4 +181,11 @@ def settings(controller: Controller) -> Settings:
         max_memory=controller.max_memory,
         keep_sec=controller.keep_sec,
         keep_bytes=controller.keep_bytes,
+        flaps=controller.flaps,
+        flaps_sec=controller.flaps_sec,
     )
+
+
+def receiver(alert: Alert) -> Receiver:
+    """Return what the manifest tells the controller of an [alerts] table."""
+    return Receiver(**{name: getattr(alert, name) for name in Receiver._fields})

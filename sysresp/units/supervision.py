@@ -49,6 +49,7 @@ class Supervision(NamedTuple):
     failures: int = 0  # more failures than this in `per_sec`, by the ledger, and the unit is stopped; 0: any
     per_sec: float = 3600.0
     probe: Probe | None = None
+    alerts: tuple[str, ...] = ()  # names of [alerts] of the same file: who is told of its incidents
     rest_sec: float = 0.0  # RestartSec= where that is longer than `delay_sec`: the controller ends the wait
 
 
@@ -63,35 +64,38 @@ class Settings(NamedTuple):
     max_memory: int = 0  # ... above so many bytes (RSS); 0: never
     keep_sec: float = 90 * 86400.0  # exits older than this leave the ledger
     keep_bytes: int = 256 << 20  # a ledger larger than this loses its oldest rows
+    flaps: int = 5  # so many failures within `flaps_sec` are an incident, whatever follows each of them
+    flaps_sec: float = 600.0
 
 
 def dumps(supervision: Supervision) -> dict[str, Any]:
     """Return the fields that differ from the default, as values of JSON."""
-    fields = _differing(supervision, DEFAULT)
+    fields = differing(supervision, DEFAULT)
     if supervision.probe is not None:
-        fields["probe"] = _differing(supervision.probe, Probe())
+        fields["probe"] = differing(supervision.probe, Probe())
     return fields
 
 
 def loads(fields: dict[str, Any]) -> Supervision:
     """Return the supervision of which `dumps` made this; TypeError or ValueError if it is none."""
-    known = _known(fields, DEFAULT)
+    known = known_fields(fields, DEFAULT)
     if (probe := fields.get("probe")) is not None:
-        known["probe"] = Probe(**_known(probe, Probe()))
+        known["probe"] = Probe(**known_fields(probe, Probe()))
     return Supervision(**known)
 
 
 def dumps_settings(settings: Settings) -> dict[str, Any]:
     """Return the fields that differ from the default."""
-    return _differing(settings, Settings())
+    return differing(settings, Settings())
 
 
 def loads_settings(fields: dict[str, Any]) -> Settings:
     """Return the settings of which `dumps_settings` made this; TypeError or ValueError if they are none."""
-    return Settings(**_known(fields, Settings()))
+    return Settings(**known_fields(fields, Settings()))
 
 
-def _differing(value: Any, default: Any) -> dict[str, Any]:
+def differing(value: Any, default: Any) -> dict[str, Any]:
+    """Return the fields that differ from the default, as values of JSON; `probe` is the caller's."""
     return {
         name: list(have) if isinstance(have, tuple) else have  # as it is read back: JSON knows no tuples
         for name, have, usual in zip(value._fields, value, default, strict=True)
@@ -99,7 +103,7 @@ def _differing(value: Any, default: Any) -> dict[str, Any]:
     }
 
 
-def _known(fields: Any, default: Any) -> dict[str, Any]:
+def known_fields(fields: Any, default: Any) -> dict[str, Any]:
     """Return the fields that this version knows, each of the type of its default."""
     if not isinstance(fields, dict):
         raise TypeError(f"{fields!r:.40} is no table")
@@ -153,6 +157,7 @@ def needs_controller(supervision: Supervision) -> tuple[str, ...]:
         "restart.failures": supervision.failures > 0,
         "restart.reset_after": supervision.reset_after_sec > 0,
         "health": supervision.probe is not None,
+        "alerts": bool(supervision.alerts),
     }
     return tuple(key for key, is_so in needed.items() if is_so)
 

@@ -97,7 +97,7 @@ def test_the_journal_is_vacuumed_while_nobody_listens(scene: Scene) -> None:
     box.systemctl("start", UNIT)
     until(lambda: len(scene.rows()) >= 3, "three rows")
     assert scene.rows() == [first, second, "lost-1"]
-    shown = box.sysresp("incidents", "web", "--project", box.project).stdout
+    shown = box.sysresp("incidents", "--exits", "web", "--project", box.project).stdout
     assert shown.count("details") >= 2
 
 
