@@ -152,3 +152,9 @@ def test_what_is_a_failure() -> None:
     assert not of(Fate.BLOCKED, "success", "db")
     assert not of(Fate.STOPPED, "timeout")
     assert not of(Fate.UNKNOWN, "")
+
+
+def test_what_ended_in_one_instant_is_in_the_order_in_which_it_was_written() -> None:
+    rows = [told(1, T0, 0, Fate.STOPPED, exec_code=0, result="resources")]
+    rows.append(told(2, T0, 0, Fate.RETRY, exec_code=0, result="resources"))
+    assert [span.state for span in timeline(rows[::-1], Live(), T0, T0 + 9)] == [State.DOWN]

@@ -289,6 +289,7 @@ def test_every_key_has_a_row_that_works(key: str) -> None:
     start = "" if key == "command" else 'command = ["/bin/x"]\n'
     others = (
         '[services.db]\ncommand = "db"\n[services.other]\ncommand = "o"\n[services.cache]\ncommand = "c"\n'
+        '[alerts.ops]\nexec = ["/bin/true"]\n'
     )
     spec, problems = check(f"[services.web]\n{start}{needs}{key} = {example}\n{others}")
     assert spec is not None, problems

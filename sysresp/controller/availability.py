@@ -106,7 +106,7 @@ def is_failure(one: Exit) -> bool:
 class _Run(NamedTuple):
     """A run of which the end is known, or that goes on."""
 
-    end: float  # first, since runs are sorted
+    end: float  # these two are what runs are sorted by
     begin: float  # of a run with an unknown beginning: the end
     is_vague: bool  # when it began is unknown
     is_told_late: bool  # by the journal
@@ -125,8 +125,9 @@ def timeline(rows: Iterable[Told], live: Live, since: float, until: float) -> li
 
     `rows` are its exits, in any order: those of the window, and the last one before it.
     """
+    rows = sorted(rows, key=lambda one: one.id)  # of one instant: in the order in which they were written
     told = [(one.at, one.what) for one in rows if isinstance(one.what, Exit)]
-    runs = sorted([_run(one) for _, one in told if one.when])
+    runs = sorted([_run(one) for _, one in told if one.when], key=lambda run: run[:2])
     lost = sorted((at, AFTER[one.fate]) for at, one in told if not one.when)
     if live.began:
         runs.append(_Run(max(until, live.began), live.began, False, False, State.UNKNOWN))

@@ -78,6 +78,7 @@ def test_uv(wheel: Path, tmp_path: Path) -> None:
     run(tmp_path / "tools/bin/pip", "install", "--quiet", "uv")
     home = {"UV_TOOL_DIR": str(tmp_path / "home"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
     home |= {"UV_PYTHON_DOWNLOADS": "never", "UV_CACHE_DIR": str(tmp_path / "cache")}
+    home |= {"UV_NATIVE_TLS": "1", "UV_SYSTEM_CERTS": "1"}  # the host's certificates, as pip takes them
     with timed("uv tool install"):
         run(tmp_path / "tools/bin/uv", "tool", "install", "--python", PYTHON, wheel, **home)
     works(tmp_path / "bin/sysresp")
