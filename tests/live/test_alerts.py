@@ -6,6 +6,7 @@ The receivers are tests/live/bin/receiver, as units of their own: what they acce
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from tests.live.conftest import CHECKOUT, Box
 from tests.live.storms import UNIT, enable, is_up, query
 from tests.live.until import until
+
+FULL = bool(os.environ.get("SYSRESP_FULL"))  # minutes each, on request
 
 pytestmark = pytest.mark.live
 
@@ -90,7 +93,7 @@ def shop(box: Box) -> str:
     return text
 
 
-@pytest.mark.parametrize("outage_sec", [10.0, pytest.param(120.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("outage_sec", [120.0] if FULL else [10.0])
 def test_one_incident_is_told_once(arena: Box, outage_sec: float) -> None:
     box, db = arena, f"{arena.project}-db.service"
     enable(box)
@@ -168,9 +171,7 @@ ignore_start_failure = true
 """
 
 
-@pytest.mark.parametrize(
-    "storm_sec", [15.0, pytest.param(180.0, marks=pytest.mark.slow)], ids=["short", "long"]
-)
+@pytest.mark.parametrize("storm_sec", [180.0] if FULL else [15.0])
 def test_a_storm_is_one_message_and_hides_nothing(arena: Box, storm_sec: float) -> None:
     box = arena
     enable(box)
