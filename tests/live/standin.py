@@ -24,7 +24,7 @@ from sysresp.systemd.manager import SystemManager
 WISHES = "/srv/standin/wishes.json"
 
 
-def run(scope: str = "system") -> int:
+def run(scope: str, _heard: object) -> int:
     """Look, tell, wait for the end."""
     wishes = json.loads(Path(WISHES).read_text())
     found = {name: tried(how) for name, how in attempts(str(scope), wishes).items()}
