@@ -6,7 +6,6 @@ here crash and restart, and hit the start limit, and no more.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from itertools import cycle
 
@@ -32,7 +31,7 @@ _told = Counter[str]()
 @pytest.mark.slow
 @settings(
     max_examples=3000, phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck),
-    database=None, derandomize=bool(os.environ.get("CI")),
+    database=None,
 )  # fmt: skip
 @given(st.binary(min_size=2, max_size=30), st.binary(min_size=1), st.binary(min_size=1))
 def test_what_the_journal_lost_is_counted(story: bytes, noise: bytes, throttle: bytes) -> None:

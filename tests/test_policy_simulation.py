@@ -8,7 +8,6 @@ the wire are drawn as bytes, which makes an example cheap enough to draw twenty 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from itertools import cycle
 
@@ -179,7 +178,6 @@ def tell_many(judge: Callable[[bytes, bytes], None]) -> None:
 
     @settings(
         max_examples=EXAMPLES,
-        derandomize=bool(os.environ.get("CI")),  # a change is judged by the stories that its parent passed
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
         database=None,

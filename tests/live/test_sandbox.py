@@ -172,7 +172,7 @@ def test_refuses_what_is_no_root(tmp_path: Path) -> None:
 
 
 def test_a_boot_that_does_not_end_shows_the_console() -> None:
-    with pytest.raises(SysrespError, match=r"has not booted(.|\n)*console"), Sandbox(boot_timeout_sec=0.15):
+    with pytest.raises(SysrespError, match=r"has not booted(.|\n)*console"), Sandbox(boot_timeout_sec=0.02):
         pass
 
 
