@@ -121,8 +121,6 @@ SECOND_LINE = {
     ("compose.py", "has no meaning for a user's own service manager and is left out"),
     ("render.py", "has no place to go: no unit of this service has a section ["),
     # no key is one of a later version now
-    ("types.py", "'is not there yet', key.later"),
-    ("parse.py", "'is not there yet', TOP[name].later"),
     # every array that one value cannot stand for is behind a choice by type
     ("types.py", "self.wrong(value, at)"),
 }

@@ -31,10 +31,10 @@ def test_it_is_a_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_it_describes_every_key_and_no_later_one() -> None:
+def test_it_describes_every_key() -> None:
     service = SCHEMA["$defs"]["service"]["properties"]
-    assert set(service) == {key.name for key in SERVICE_TABLE.keys.values() if not key.later}
-    assert set(SCHEMA["properties"]) == {key.name for key in TOP.values() if not key.later}
+    assert set(service) == {key.name for key in SERVICE_TABLE.keys.values()}
+    assert set(SCHEMA["properties"]) == {key.name for key in TOP.values()}
     assert all(row["description"] for row in service.values())
 
 
@@ -239,7 +239,7 @@ OTHERS |= {"before", "requires", "wants", "binds_to", "part_of", "alerts"}
 
 
 def test_every_key_has_a_strategy() -> None:
-    assert set(VALUES) | OTHERS == {key.name for key in SERVICE_TABLE.keys.values() if not key.later}
+    assert set(VALUES) | OTHERS == {key.name for key in SERVICE_TABLE.keys.values()}
 
 
 def fitting(service: dict[str, Any]) -> dict[str, Any]:

@@ -274,9 +274,6 @@ def test_every_key_has_a_row_that_works(key: str) -> None:
     row = SERVICE_TABLE.keys[key]
     assert row.doc
     assert not row.doc.endswith(".")
-    if row.later:
-        assert row.later.startswith("leave it out")
-        return
     needs = {
         "pid_file": 'kind = "forking"\n',
         "watchdog": 'kind = "notify"\n',
@@ -297,4 +294,9 @@ def test_every_key_has_a_row_that_works(key: str) -> None:
     assert spec.services["web"] != Service(name="web", origin=spec.services["web"].origin)
     if isinstance(row.type, Table):
         for inner in row.type.keys.values():
-            assert inner.later or inner.example
+            assert inner.example
+
+
+def test_a_receiver_s_command_is_a_command() -> None:
+    _, problems = check('[services.web]\ncommand = "/bin/x"\n[alerts.ops]\nexec = 5\n')
+    assert [problem.key for problem in problems] == ["alerts.ops.exec"]

@@ -4,7 +4,7 @@ A row has the key's name, its type, one line of documentation, an example, the d
 `sysresp.model` it becomes. The same rows check a file (sysresp.spec.build), make the JSON Schema for editors
 and the manual (sysresp.spec.schema). The tables inside of a service are in sysresp.spec.tables; checks
 between keys of a service are in sysresp.spec.build, those across services in sysresp.spec.relations.
-Rule: a key exists if and only if it has a row here; a key of a later version has a row with `later`.
+Rule: a key exists if and only if it has a row here.
 """
 
 from __future__ import annotations

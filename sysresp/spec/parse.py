@@ -149,8 +149,6 @@ def _spec(document: Document, first: str, scope: Scope, top: At) -> Spec:
     for name in data:
         if name not in TOP:
             _unknown_top(name, data[name], top / name)
-        elif TOP[name].later:
-            (top / name).error("is not there yet", TOP[name].later)
     project = _project(data, first, top)
     description = None
     if "description" in data:

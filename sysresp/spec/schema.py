@@ -34,7 +34,6 @@ def json_schema() -> dict[str, Any]:
         "properties": {
             key.name: {"description": key.doc, **places[key.name]} if key.name in places else described(key)
             for key in TOP.values()
-            if not key.later
         },
         "additionalProperties": False,
         "$defs": {"service": SERVICE_TABLE.schema()},
@@ -60,8 +59,6 @@ def documented() -> list[tuple[str, str, str, str]]:
 
 
 def _document(key: Key, upper: str, rows: list[tuple[str, str, str, str]]) -> None:
-    if key.later:
-        return
     name = f"{upper}{key.name}"
     rows.append((name, key.type.text, key.default, key.doc))
     for inner, below in _tables(key.type, name):

@@ -210,7 +210,6 @@ class Key(NamedTuple):
     example: str = ""  # as TOML, the value only
     default: str = ""  # in words
     field: str = ""  # of the model; "" if it is called as the key
-    later: str = ""  # not there yet: what to do meanwhile
 
 
 class Table(Type):
@@ -226,7 +225,7 @@ class Table(Type):
         self.keys = {key.name: key for key in keys}
         self.make = make
         self.short = short
-        words = text or f"a table of {either(key.name for key in keys if not key.later)}"
+        words = text or f"a table of {either(key.name for key in keys)}"
         self.text = f"{self.keys[short].type.text}, or {words}" if short else words
 
     def parse(self, value: object, at: At) -> Any:
@@ -249,9 +248,6 @@ class Table(Type):
             if key is None:
                 unknown(name, keys, at / name)
                 bad = True
-            elif key.later:
-                (at / name).error("is not there yet", key.later)
-                bad = True
             elif (
                 parsed := key.type.parse(item, At(at.report, (*at.path, name), (name, key.example)))
             ) is BAD:
@@ -261,7 +257,7 @@ class Table(Type):
         return good, bad
 
     def schema(self) -> Schema:
-        properties = {key.name: described(key) for key in self.keys.values() if not key.later}
+        properties = {key.name: described(key) for key in self.keys.values()}
         table = {"type": "object", "properties": properties, "additionalProperties": False}
         return {"anyOf": [self.keys[self.short].type.schema(), table]} if self.short else table
 
@@ -273,7 +269,7 @@ def described(key: Key) -> Schema:
 
 def unknown(name: str, keys: Mapping[str, Key], at: At) -> None:
     """Report a key that does not exist, with a near match or all that do."""
-    known = [key.name for key in keys.values() if not key.later]
+    known = [key.name for key in keys.values()]
     at.error(
         "is no key that is known here", near(name, known) or f"the keys here are {', '.join(sorted(known))}"
     )
