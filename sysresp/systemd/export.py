@@ -1,8 +1,9 @@
 """journalctl(1) as a child, and its export format (systemd.io/JOURNAL_EXPORT_FORMATS) as entries.
 
-Owns the parsing, which `records` and `logs` share. The format is printed twice as fast as JSON. Knows no
-field and decodes nothing. Rule: what any process may write into the journal (names, newlines, other fields'
-text in a value) never makes two entries of one: a value that holds a newline has its length before it.
+Owns the parsing and the table of a manager's messages, which `records` and `logs` share. The format is
+printed twice as fast as JSON. Decodes nothing. Rule: what any process may write into the journal (names,
+newlines, other fields' text in a value) never makes two entries of one: a value that holds a newline has its
+length before it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,18 @@ if TYPE_CHECKING:
 
 Entry = dict[bytes, bytes]
 CHUNK = 1 << 16
+
+KINDS = {  # MESSAGE_ID -> kind of what a manager says of a unit, see sd-messages.h
+    b"39f53479d3a045ac8e11786248231fbf": "started",
+    b"be02cf6855d2428ba40df7e9d022f03d": "start-failed",
+    b"98e322203f7a4ed290d09fe03c09fe15": "exited",
+    b"d9b373ed55a64feb8242e02dbe79a49c": "failed",
+    b"7ad2d189f7e94e70a38c781354912448": "finished",
+    b"9d1aaa27d60140bd96365438aad20286": "stopped",
+    b"5eb03494b6584870a536b337290809b3": "restart",
+    b"fe6faa94e7774663a0da52717891d8ef": "oom",
+}
+CODES = {b"exited": 1, b"killed": 2, b"dumped": 3}  # sigchld_code_to_string: those of waitid(2)
 
 
 def journalctl(words: Iterable[str], fields: str) -> subprocess.Popen[bytes]:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from sysresp.errors import Exit, SysrespError
-from sysresp.systemd.export import Entry, journalctl, parse
+from sysresp.systemd.export import CODES, KINDS, Entry, journalctl, parse
 from sysresp.systemd.records import is_readable
 
 LINE = "line"
@@ -30,19 +30,11 @@ CORE = "core"  # systemd-coredump has the core
 _CORE_ID = b"fc2e22bc6ee647b6b90729ab34a250b1"
 # MESSAGE_ID (sd-messages.h) -> kind; "" is what the others say better
 _KINDS = {
-    b"39f53479d3a045ac8e11786248231fbf": "started",
-    b"be02cf6855d2428ba40df7e9d022f03d": "start-failed",
-    b"98e322203f7a4ed290d09fe03c09fe15": "exited",
-    b"d9b373ed55a64feb8242e02dbe79a49c": "failed",
-    b"7ad2d189f7e94e70a38c781354912448": "finished",
-    b"9d1aaa27d60140bd96365438aad20286": "stopped",
-    b"5eb03494b6584870a536b337290809b3": "restart",
-    b"fe6faa94e7774663a0da52717891d8ef": "oom",
+    **KINDS,
     b"7d4958e842da4a758f6c1cdc7b36dcc5": "",  # starting
     b"de5b426a63be47a7b6ac3eaac82e2f6f": "",  # stopping
     b"ae8f7b866b0347b9af31fe1c80b127c0": "",  # consumed so much CPU time
 }
-_CODES = {b"exited": 1, b"killed": 2, b"dumped": 3}  # sigchld_code_to_string: those of waitid(2)
 _RESULTS = {"failed": b"UNIT_RESULT", "started": b"JOB_RESULT", "start-failed": b"JOB_RESULT"}
 _FIELDS = (
     "MESSAGE,PRIORITY,_PID,{0}_UNIT,{0}_INVOCATION_ID,MESSAGE_ID,{1}UNIT,{1}INVOCATION_ID,COREDUMP_{1}UNIT,"
@@ -187,7 +179,7 @@ class JournalLogs:
         def text(name: bytes) -> str:
             return entry.get(name, b"").decode(errors="backslashreplace")
 
-        code = _CODES.get(entry.get(b"EXIT_CODE", b""), 0) if kind == "exited" else 0
+        code = CODES.get(entry.get(b"EXIT_CODE", b""), 0) if kind == "exited" else 0
         return LogEntry(
             unit,
             kind,

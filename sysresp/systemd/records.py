@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from sysresp.ports import Record
-from sysresp.systemd.export import CHUNK, Entry, journalctl, parse
+from sysresp.systemd.export import CHUNK, CODES, KINDS, Entry, journalctl, parse
 
 _LIMIT_SEC = 20.0  # 100,000 records take 2 s
 _MARK_SEC = 1.0  # until our own line is there; as a rule it is at once
@@ -31,18 +31,7 @@ _SOCKET = "/run/systemd/journal/socket"
 _MARK = "5e2fbcd9e7f24a3c9d0c4b8f7a1d6e30"  # MESSAGE_ID of our own line
 _DROPPED = "a596d6fe7bfa4994828e72309e95d61e"  # journald's rate limit left out what somebody said
 
-_KINDS = {  # MESSAGE_ID -> Record.kind, see sd-messages.h
-    b"39f53479d3a045ac8e11786248231fbf": "started",
-    b"be02cf6855d2428ba40df7e9d022f03d": "start-failed",
-    b"98e322203f7a4ed290d09fe03c09fe15": "exited",
-    b"d9b373ed55a64feb8242e02dbe79a49c": "failed",
-    b"7ad2d189f7e94e70a38c781354912448": "finished",
-    b"9d1aaa27d60140bd96365438aad20286": "stopped",
-    b"5eb03494b6584870a536b337290809b3": "restart",
-    b"fe6faa94e7774663a0da52717891d8ef": "oom",
-}
 _RESULTS = {"failed": b"UNIT_RESULT", "started": b"JOB_RESULT", "start-failed": b"JOB_RESULT"}
-_CODES = {b"exited": 1, b"killed": 2, b"dumped": 3}  # sigchld_code_to_string: those of waitid(2)
 _FIELDS = (
     "MESSAGE_ID,UNIT,USER_UNIT,INVOCATION_ID,USER_INVOCATION_ID,JOB_RESULT,JOB_TYPE,UNIT_RESULT,EXIT_CODE,"
     "EXIT_STATUS,COMMAND,N_RESTARTS,OBJECT_PID,SYSRESP_MARK,_SOURCE_REALTIME_TIMESTAMP"
@@ -109,7 +98,7 @@ class SystemRecords:
     def _matches(self) -> list[str]:
         uid = os.geteuid()
         said = [f"_UID={uid}", "_SYSTEMD_USER_UNIT=init.scope"] if self._user else ["_PID=1"]
-        said += [f"MESSAGE_ID={kind.decode()}" for kind in _KINDS]
+        said += [f"MESSAGE_ID={kind.decode()}" for kind in KINDS]
         own = [f"_UID={uid}", f"MESSAGE_ID={_MARK}"]
         return [*said, "+", *own, "+", "_TRANSPORT=driver", f"MESSAGE_ID={_DROPPED}"]
 
@@ -118,14 +107,14 @@ class SystemRecords:
         return is_dropped and (self._user or entry.get(b"OBJECT_PID") == b"1")
 
     def _record(self, entry: Entry, unit: str, words: dict[bytes, str]) -> Record | None:
-        kind = _KINDS.get(entry.get(b"MESSAGE_ID", b""))
+        kind = KINDS.get(entry.get(b"MESSAGE_ID", b""))
         if kind is None:
             return None
         code = 0
         if kind == "exited":
             if entry.get(b"COMMAND", b"ExecStart") != b"ExecStart":
                 return None  # of ExecStartPre=, ExecStop= and the like: not the main process
-            code = _CODES.get(entry.get(b"EXIT_CODE", b""), 0)
+            code = CODES.get(entry.get(b"EXIT_CODE", b""), 0)
         return Record(
             kind,
             unit,
