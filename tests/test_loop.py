@@ -278,6 +278,22 @@ def test_systemd_that_does_not_answer_is_asked_again(scene: Scene) -> None:
     assert scene.active() == "active"
 
 
+def test_a_row_does_not_wait_for_an_answer_of_systemd(scene: Scene) -> None:
+    """A detail of it is asked for (MemoryPeak), and systemd may be about to re-execute itself."""
+    scene.systemd.systemd = 257
+    scene.loop.connect("start")
+    scene.add(WEB, Supervision())
+    for asking in ("properties", "many_properties"):
+        scene.systemd.raises[asking] = SysrespError("no answer", exit=Status.UNREACHABLE)
+    run = scene.crash()
+    scene.loop.signals_came()
+    assert scene.runs() == [run]
+    scene.systemd.raises.clear()
+    runs = [run]
+    scene.live(3)
+    assert scene.runs() == runs
+
+
 def test_the_journal_cursor_moves_on_after_much(scene: Scene) -> None:
     scene.loop.cursor_rows = 3
     scene.add(WEB, Supervision())

@@ -23,7 +23,6 @@ from sysresp.controller.events import (
     Action,
     AskRequired,
     Event,
-    Exit,
     Health,
     Kill,
     Look,
@@ -233,10 +232,13 @@ class Loop:
     def _store(
         self, actions: Sequence[Action], changed: Mapping[str, UnitMemory | None], cursor: str | None
     ) -> Sequence[Message]:
-        owed = self.owed
+        owed, peaks = self.owed, self._peaks(actions)
         for action in actions:
             if isinstance(action, Row):
-                (owed.late if action.is_late else owed.rows).append(self._with_peak(action.exit))
+                row = action.exit
+                if peak := peaks.get(row.unit, 0) if row.source == "live" else 0:
+                    row = row._replace(memory_peak=row.memory_peak or peak)
+                (owed.late if action.is_late else owed.rows).append(row)
                 self._rows_since_cursor += 1
             elif isinstance(action, Note):
                 owed.notes.append(action)
@@ -282,10 +284,11 @@ class Loop:
             self._rows_since_cursor = 0
             self._run(cursor)
 
-    def _with_peak(self, row: Exit) -> Exit:
-        if self.version < 256 or row.memory_peak or row.source != "live":
-            return row
-        return row._replace(memory_peak=observe.memory_peak(self.ports.manager, row.unit))
+    def _peaks(self, actions: Sequence[Action]) -> Mapping[str, int]:
+        if self.version < 256:
+            return {}
+        units = sorted({a.exit.unit for a in actions if isinstance(a, Row) and a.exit.source == "live"})
+        return observe.memory_peaks(self.ports.manager, units) if units else {}
 
     def _do(self, action: Action) -> None:
         manager = self.ports.manager

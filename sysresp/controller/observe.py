@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sysresp.ports import Manager, Question, Seen
+from sysresp.errors import SysrespError
+from sysresp.ports import Manager, Question, Seen, UnitProblem
 
 _FEW = 16
 _ROUNDS = 4  # so often a unit that changes meanwhile is read; its next signal puts it right
@@ -63,10 +64,17 @@ def seen(manager: Manager, names: Sequence[str]) -> list[Seen]:
     return list(found.values()) if len(found) == len(names) else [found[name] for name in names]
 
 
-def memory_peak(manager: Manager, unit: str) -> int:
-    """Return the most memory that the unit's processes used in this run, in bytes; 0: unknown."""
-    peak = manager.properties(unit, "Service", ("MemoryPeak",)).get("MemoryPeak", 0)  # since 256
-    return peak if isinstance(peak, int) and peak < _UNKNOWN_BYTES else 0
+def memory_peaks(manager: Manager, units: Sequence[str]) -> dict[str, int]:
+    """Return the most memory that each unit's processes used in this run, in bytes, where that is known.
+
+    Never raises: what it is asked for is a detail of rows that must be written, whoever answers.
+    """
+    try:
+        answers = manager.many_properties([Question(unit, "Service", ("MemoryPeak",)) for unit in units])
+    except (SysrespError, UnitProblem):
+        return {}
+    peaks = {unit: found.get("MemoryPeak") for unit, found in zip(units, answers, strict=True)}  # since 256
+    return {unit: peak for unit, peak in peaks.items() if isinstance(peak, int) and peak < _UNKNOWN_BYTES}
 
 
 def _patterns(names: Sequence[str]) -> list[str]:
