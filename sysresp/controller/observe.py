@@ -3,7 +3,9 @@
 Owns the reading of many units at once. Decides nothing, changes nothing and remembers nothing: what comes
 back is one moment of each unit, not one moment of all. Rule: properties are read one by one, and the unit
 may die and rise between two of them. So the time of the last change of state is read before and after the
-others, and if it differs all are read again: a Result must not be taken for that of another run.
+others, and if it differs all are read again: a Result must not be taken for that of another run. The same
+holds for the job: up to systemd 253 one that waits for its restart has NRestarts counted up as the job is
+queued, and no other state until the job runs (service_enter_restart in service.c).
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from sysresp.ports import Manager, Question, Seen, UnitProblem
 _FEW = 16
 _ROUNDS = 4  # so often a unit that changes meanwhile is read; its next signal puts it right
 _STAMP = "StateChangeTimestampMonotonic"
+_FENCE = (_STAMP, "Job")
+"""Read first and last: while these are the same, nothing else has changed that would not fit together."""
 _UNIT = {"ActiveState": "active", "SubState": "sub", "InvocationID": "invocation", "Job": "job"}
 _SERVICE = {  # of every run
     "NRestarts": "n_restarts",
@@ -54,7 +58,7 @@ def seen(manager: Manager, names: Sequence[str]) -> list[Seen]:
             parts = [next(answers) for _ in questions]
             fields = _fields({key: value for part in parts for key, value in part.items()})
             found[name] = found[name]._replace(**fields)
-            is_whole = parts[0].get(_STAMP) == parts[-1].get(_STAMP)
+            is_whole = all(parts[0].get(part) == parts[-1].get(part) for part in _FENCE)
             if left and not (is_whole and (not runs[name] or fields.get("main_pid"))):
                 runs[name] = False  # or not any more
                 again.append(name)
@@ -83,7 +87,7 @@ def _patterns(names: Sequence[str]) -> list[str]:
 
 
 def _questions(name: str, runs: bool) -> list[Question]:
-    first, last = Question(name, "Unit", (_STAMP, *_UNIT)), Question(name, "Unit", (_STAMP,))
+    first, last = Question(name, "Unit", (_STAMP, *_UNIT)), Question(name, "Unit", _FENCE)
     if not name.endswith(".service"):
         return [first, last]
     return [first, Question(name, "Service", (*_SERVICE, *({} if runs else _ENDED))), last]
