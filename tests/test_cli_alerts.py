@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sysresp.cli.alert_test import properties
+from sysresp.controller import own
 from sysresp.controller.events import Exit, Fate
 from sysresp.controller.incident_rows import Verdict, statements
 from sysresp.controller.incidents import Incident, Part, Told
@@ -150,3 +152,16 @@ def test_a_test_takes_the_real_way(world: World) -> None:
     assert "no did not take it: /bin/false ended with 1" in world.run(
         "alerts", "test", "no", status=Status.FAILED
     )
+
+
+def test_a_test_runs_as_the_controllers_unit_says() -> None:
+    unit = own.packaged()[own.UNIT] + "\n# /etc/systemd/system/sysresp.service.d/ops.conf\n"
+    unit += "[Unit]\nAfter=postfix.service\n[Service]\nLoadCredential=ops:/etc/ops\nUser=\nUser=me\n"
+    found = properties(unit)
+    assert {"NoNewPrivileges=yes", "ProtectSystem=strict", "SystemCallFilter=~@privileged @resources"} <= {
+        *found
+    }
+    assert found[-3:] == ["LoadCredential=ops:/etc/ops", "User=", "User=me"]
+    assert not [
+        line for line in found if line.startswith(("Type", "Exec", "Restart", "Timeout", "Watchdog"))
+    ]
