@@ -114,6 +114,20 @@ def test_python_forms() -> None:
     assert told.title == "python: ExceptionGroup in <module>: two things (2 sub-exceptions)"
 
 
+def test_a_newer_python_is_no_other_fault() -> None:
+    def of(library: str, *frames: str) -> fingerprint.Trace | None:
+        lines = [f'  File "{library}/{frame}' for frame in frames]
+        lines += ['  File "/srv/venv/lib/python3.11/site-packages/shop/a.py", line 3, in work']
+        return last(["Traceback (most recent call last):", *lines, "KeyError: 3"])
+
+    one = of("/usr/lib/python3.11", 'threading.py", line 975, in run')
+    other = of("/usr/lib/python3.13", 'threading.py", line 994, in run', 'asyncio/x.py", line 1, in f')
+    assert one is not None
+    assert other is not None
+    assert one.frames == other.frames == ("work a.py",)
+    assert one.fingerprint == other.fingerprint
+
+
 def test_old_rust_and_numbers_in_messages() -> None:
     def of(number: int) -> fingerprint.Trace | None:
         return last(

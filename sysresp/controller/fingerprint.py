@@ -95,6 +95,7 @@ def _file(path: str) -> str:
 
 _PY_FRAME = re.compile(r'[ |]*  File "(.+)", line \d+(?:, in (.+))?$')
 _PY_END = re.compile(r"[ |]*([A-Za-z_][\w.]*(?:\.<locals>\.[\w.]+)?)(?:: ?(.*))?$")
+_PY_OWN = re.compile(r".*/python3(?:\.\d+)?/(?!(?:site|dist)-packages/)|<frozen ")
 _PY_LONGEST = 4 * MOST_FRAMES  # lines: Python itself leaves out what repeats
 
 
@@ -105,7 +106,7 @@ def _python(text: Sequence[str], at: int) -> tuple[Trace, int] | None:
     while at < len(text):
         line = text[at]
         if frame := _PY_FRAME.match(line):
-            if len(frames) < MOST_FRAMES:
+            if len(frames) < MOST_FRAMES and not _PY_OWN.match(frame[1]):
                 frames.append(f"{frame[2] or '<module>'} {_file(frame[1])}")
         elif at - begin > _PY_LONGEST or (line.startswith("Traceback") and not is_group):
             return None

@@ -127,6 +127,8 @@ def test_one_incident_is_told_once(arena: Box, outage_sec: float) -> None:
     receiver(box, "smtp", is_up=True)
     until(lambda: queued(box) == 0, "all is delivered", 120)
     told = hooks(box)
+    tries = query(box, "SELECT receiver, kind, tries FROM message ORDER BY id")
+    print(f"\nsystemd {box.version}: nobody listened for {outage_sec:g}s; {tries}")
     assert [one["kind"] for one in told] == ["opened", "resolved"]
     assert len({one["incident"] for one in told}) == 1
     opened = told[0]
@@ -194,6 +196,7 @@ def test_a_storm_is_one_message_and_hides_nothing(arena: Box, storm_sec: float) 
     rate = (crashes() - before) * 60 / took
     until(lambda: queued(box) == 0, "all is delivered", 60)
     told = [(one["service"], one["kind"]) for one in hooks(box)]
+    print(f"\nsystemd {box.version}: {rate:.0f} failures a minute for {took:.0f}s; {told}")
     assert sorted(told) == [("other", "opened"), ("storm", "opened")], rate
     assert rate > 200, "so few crashes are no storm"
     assert len(mails(box)) == 2
