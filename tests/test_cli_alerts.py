@@ -16,6 +16,7 @@ from sysresp.controller.incident_rows import Verdict, statements
 from sysresp.controller.incidents import Incident, Part, Told
 from sysresp.controller.telling import Message
 from sysresp.errors import Exit as Status
+from sysresp.ports import Line
 from tests.ledger_world import DB, WEB, World, living
 
 # typer 0.7 knows only `autocompletion`, and warns that Click has renamed it.
@@ -102,6 +103,13 @@ def test_all_about_one(world: World) -> None:
     assert "it died of python: ValueError in main" in world.run("incidents", "show", "2")
     (trace,) = json.loads(world.run("incidents", "show", "2", "--json"))["fingerprints"]
     assert (trace["unit"], trace["kind"], trace["message"]) == (DB, "ValueError", "no room")
+    assert (trace["times"], trace["other_incidents"]) == (None, [])  # the journal has no such line any more
+    at = world.clock.now()
+    for when in (at - 62, at - 61):  # both before it opened, and so many runs of one service
+        world.journal.scanned += [Line(DB, "a" * 32, when, text) for text in world.journal.lines[DB]]
+    assert "  seen 2 times since " in world.run("incidents", "show", "2")
+    (trace,) = json.loads(world.run("incidents", "show", "2", "--json"))["fingerprints"]
+    assert (trace["times"], trace["other_incidents"], trace["read_since"]) == (2, [], None)
     assert found["core_dumps"] == [{"unit": DB, "pids": [4711]}]
     assert [one["state"] for one in found["messages"]] == ["delivered", "queued"]
     assert found["exits"][0]["core_dump"] is True

@@ -149,6 +149,7 @@ def test_the_tracebacks_of_real_programs(which: str, tmp_path: Path) -> None:
             print(f"systemd {box.version}: {key}: {first}")
             assert (first["language"], first["kind"]) == (Program(key, "", "").language.name, KINDS[key])
             assert first["fingerprint"] == other["fingerprint"], (first, other)
+            assert (first["times"], first["other_incidents"]) == (2, [other["incident"]])
     prints = {one["fingerprint"] for one in found.values()}
     assert len(prints) == len(found) / 2
 
@@ -165,5 +166,5 @@ def traces(box: Box, services: set[str]) -> dict[str, dict[str, Any]]:
     for service, number in numbers().items():
         told = json.loads(box.sysresp("incidents", "show", number, "--json", check=True).stdout)
         assert len(told["fingerprints"]) == 1, told["logs"]
-        found[service] = told["fingerprints"][0]
+        found[service] = {**told["fingerprints"][0], "incident": int(number)}
     return found
