@@ -114,6 +114,14 @@ def test_python_forms() -> None:
     assert told.title == "python: ExceptionGroup in <module>: two things (2 sub-exceptions)"
 
 
+def test_the_cause_of_an_error_of_node_is_no_error_of_its_own() -> None:
+    lines = ["TypeError: no 3", "    at load (/srv/a.js:1:51)", "    at async main (/srv/a.js:2:33) {"]
+    lines += ["  [cause]: Error: it is gone", "      at load (/srv/a.js:1:90)", "  code: 7", "}", ""]
+    (told, again) = find(lines * 2)
+    assert told.fingerprint == again.fingerprint
+    assert (told.kind, told.frames) == ("TypeError", ("main a.js", "load a.js"))
+
+
 def test_a_newer_python_is_no_other_fault() -> None:
     def of(library: str, *frames: str) -> fingerprint.Trace | None:
         lines = [f'  File "{library}/{frame}' for frame in frames]

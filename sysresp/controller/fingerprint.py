@@ -149,6 +149,9 @@ def _node(text: Sequence[str], at: int) -> tuple[Trace, int] | None:
             path = frame[2].rsplit(":", 2)[0]
             frames.append(f"{(frame[1] or '<anonymous>').replace(' ', '.')} {_file(path)}")
         at += 1
+    if text[at - 1].endswith(" {"):  # what else the error has, with the frames of its cause
+        while at < len(text) and text[at][:1].isspace():
+            at += 1
     return _trace("node", head[1], head[3] or "", reversed(frames[:MOST_FRAMES]), begin), at
 
 
