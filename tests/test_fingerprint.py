@@ -122,6 +122,32 @@ def test_the_cause_of_an_error_of_node_is_no_error_of_its_own() -> None:
     assert (told.kind, told.frames) == ("TypeError", ("main a.js", "load a.js"))
 
 
+def test_an_event_of_node_that_nobody_listens_to() -> None:
+    def of(words: str) -> list[fingerprint.Trace]:
+        lines = [
+            "node:events:495",
+            "      throw er; // Unhandled 'error' event",
+            "      ^",
+            "",
+            f"Error: {words}",
+        ]
+        lines += ["    at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1611:16)"]
+        lines += ["Emitted 'error' event on Socket instance at:"]
+        lines += ["    at emitErrorNT (node:internal/streams/destroy:151:8) {", "  errno: -111,", "}", ""]
+        return find(lines)
+
+    (one,), (other,), (third,) = (
+        of(f"{words} 127.0.0.1:{port}")
+        for words, port in (
+            ("connect ECONNREFUSED", 9),
+            ("connect ECONNREFUSED", 8080),
+            ("read ECONNRESET", 9),
+        )
+    )
+    assert one.frames == ()  # so its message tells it from others
+    assert one.fingerprint == other.fingerprint != third.fingerprint
+
+
 def test_a_newer_python_is_no_other_fault() -> None:
     def of(library: str, *frames: str) -> fingerprint.Trace | None:
         lines = [f'  File "{library}/{frame}' for frame in frames]

@@ -4,8 +4,9 @@ Owns what the last words of Python, Node, Java, Go and Rust look like, and what 
 fault happens again: the kind of the error and the program's own functions on the way to it. What changes
 from run to run or from build to build is not in it: process ids, addresses, line numbers, where the program
 is installed, the depth of a recursion, frames of the language's own runtime. The message is in it only where
-the language has no kinds of errors (Go, Rust), without its numbers and quoted parts. Pure. Rule: the lines
-are anybody's text; whatever they hold, there is an answer, and the time it takes grows as they do.
+the language has no kinds of errors (Go, Rust) or no function of the program's own is named, without its
+numbers and quoted parts. Pure. Rule: the lines are anybody's text; whatever they hold, there is an answer,
+and the time it takes grows as they do.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _is_chained(text: Sequence[str], before: Trace, after: Trace) -> bool:
 def _trace(language: str, kind: str, message: str, frames: Iterable[str], line: int) -> Trace:
     """Return the trace with its fingerprint."""
     own = tuple(dict.fromkeys(frames))
-    told = _steady(message) if language in ("go", "rust") else ""
+    told = _steady(message) if language in ("go", "rust") or not own else ""
     basis = "\n".join((language, kind, told, *own))
     print_ = hashlib.sha256(basis.encode("utf-8", "replace")).hexdigest()[:12]
     return Trace(language, kind, message, own, print_, line)
@@ -136,6 +137,7 @@ _NODE_FRAME = re.compile(
     r"\s+at (?:async )?(?:(.+?) )?\(?((?:[^()]*):\d+:\d+|<anonymous>|native)\)?,?(?: \{)?$"
 )
 _NODE_HEAD = re.compile(r"(?:Uncaught )?([A-Za-z_$][\w$]*(?:\.[\w$]+)*)(?: \[(\w+)\])?(?:: (.*))?$")
+_NODE_MORE = re.compile(r"Emitted '\w+' event .*at:$")
 _NODE_OWN = ("node:", "internal/")
 
 
@@ -144,8 +146,8 @@ def _node(text: Sequence[str], at: int) -> tuple[Trace, int] | None:
     if head is None:
         return None
     frames: list[str] = []
-    while at < len(text) and (frame := _NODE_FRAME.match(text[at])):
-        if not frame[2].startswith(_NODE_OWN) and frame[2] not in ("<anonymous>", "native"):
+    while at < len(text) and ((frame := _NODE_FRAME.match(text[at])) or _NODE_MORE.match(text[at])):
+        if frame and not frame[2].startswith(_NODE_OWN) and frame[2] not in ("<anonymous>", "native"):
             path = frame[2].rsplit(":", 2)[0]
             frames.append(f"{(frame[1] or '<anonymous>').replace(' ', '.')} {_file(path)}")
         at += 1
