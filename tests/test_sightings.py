@@ -42,8 +42,8 @@ def seen(lines: Sequence[Line], *, is_whole: bool = True, number: int = 5) -> si
         asked.append((units, since, most))
         return sorted(lines, key=lambda line: line.at), is_whole
 
-    one = INCIDENTS[number - 1]
-    (found,) = sightings.seen({PRINT}, one, INCIDENTS, scan).values()
+    found = sightings.Sightings(INCIDENTS, scan).seen(PRINT, INCIDENTS[number - 1])
+    assert found is not None
     assert asked == [([JOB, WEB], 1000 - sightings.LEAD_SEC, sightings.MOST_LINES)]
     return found
 
@@ -70,8 +70,17 @@ def test_a_part_of_another_is_none_of_its_own() -> None:
     assert seen(said(WEB, 5001) + said(JOB, 5001) + said(WEB, 1001), number=4).others == (1,)
 
 
-def test_nothing_is_read_for_nothing() -> None:
-    def scan(*_: object) -> tuple[list[Line], bool]:
-        raise AssertionError
-
-    assert sightings.seen(set(), INCIDENTS[0], INCIDENTS, scan) == {}
+def test_what_the_manager_says_in_the_middle_is_no_end() -> None:
+    head, frame, last = fault("work")
+    lines = [Line(WEB, "old", 1.0, text) for text in fault("other")]
+    lines += [Line(WEB, "run", 2.0, "Starting", "starting"), Line(WEB, "run", 2.0, head)]
+    lines += [Line(WEB, "", 2.0, frame), Line(WEB, "run", 2.0, "web.service: exited", "said")]
+    lines += [Line(WEB, "", 2.0, last), Line(WEB, "new", 3.0, "Starting", "starting")]
+    lines += [Line(WEB, "", 3.0, text) for text in fault("later")]
+    said = sightings.Sightings(INCIDENTS, lambda *_: (lines, True))
+    found = said.of_run(WEB, "run")
+    assert found is not None
+    assert found.fingerprint == PRINT
+    assert said.of_run(WEB, "unknown") is None
+    assert said.of_run(JOB, "run") is None
+    assert said.seen("none", INCIDENTS[0]) is None

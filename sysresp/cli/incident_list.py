@@ -183,14 +183,15 @@ class _Facts:
         tails = [
             (part, self.host.journal.tail(part.unit, LINES, part.run)) for part in self.one.parts if part.run
         ]
-        traces = [fingerprint.last(lines) for _, lines in tails]
-        wanted = {trace.fingerprint for trace in traces if trace is not None}
-        seen = sightings.seen(wanted, self.one, self.incidents, self.host.journal.scan)
-        return [
-            _Log(part, lines, trace, seen.get(trace.fingerprint) if trace is not None else None)
-            for (part, lines), trace in zip(tails, traces, strict=True)
-            if lines
-        ]
+        said = None
+        if any(fingerprint.last(lines) for _, lines in tails):  # reading all takes half a second
+            said = sightings.Sightings(self.incidents, self.host.journal.scan)
+        logs = []
+        for part, lines in tails:
+            trace = (said.of_run(part.unit, part.run) if said else None) or fingerprint.last(lines)
+            seen = said.seen(trace.fingerprint, self.one) if said and trace else None
+            logs += [_Log(part, lines, trace, seen)] if lines else []
+        return logs
 
     def dumps(self) -> dict[str, list[int]]:
         """Return the processes that dumped core, by unit."""

@@ -8,11 +8,13 @@ reaches as far back as it does, and the last lines of it are read; from when on 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 from sysresp.cli.words import plural
 from sysresp.controller import fingerprint
+from sysresp.controller.fingerprint import Trace
 from sysresp.controller.incidents import Incident
 from sysresp.ports import Line
 from sysresp.reconcile.lock import stamp
@@ -42,33 +44,41 @@ class Seen(NamedTuple):
         return f"seen {plural(self.times, 'time')} since {stamp(self.first)}, in {where}{read}"
 
 
-def seen(
-    wanted: Collection[str], one: Incident, incidents: Sequence[Incident], scan: Scan
-) -> Mapping[str, Seen]:
-    """Return how often each of these fingerprints was seen; `incidents` are all, in their order."""
-    if not wanted:
-        return {}
-    units = sorted({part.unit for each in incidents for part in each.parts if part.run})
-    lines, is_whole = scan(units, min(each.opened for each in incidents) - LEAD_SEC, MOST_LINES)
-    of_unit: dict[str, list[Line]] = defaultdict(list)
-    for line in lines:
-        if not line.kind:
-            of_unit[line.unit].append(line)
-    times: dict[str, list[float]] = defaultdict(list)
-    others: dict[str, set[int]] = defaultdict(set)
-    for unit, said in of_unit.items():
-        mine = [each for each in incidents if unit in each.units()]
-        for trace in fingerprint.find(line.text for line in said):
-            if trace.fingerprint in wanted:
-                at = said[trace.line].at
-                times[trace.fingerprint].append(at)
-                others[trace.fingerprint].add(_of(mine, at))
-    begin = 0.0 if is_whole or not lines else lines[0].at
-    own = {0, one.id, one.into or one.id}
-    return {
-        print_: Seen(len(found), min(found), tuple(sorted(others[print_] - own)), begin)
-        for print_, found in times.items()
-    }
+class Sightings:
+    """What the journal has of the units that had an incident."""
+
+    def __init__(self, incidents: Sequence[Incident], scan: Scan) -> None:
+        """Read it; `incidents` are all, in their order."""
+        self._incidents = incidents
+        units = sorted({part.unit for each in incidents for part in each.parts if part.run})
+        lines, is_whole = scan(units, min(each.opened for each in incidents) - LEAD_SEC, MOST_LINES)
+        self._since = 0.0 if is_whole or not lines else lines[0].at
+        self._lines: dict[str, list[Line]] = defaultdict(list)
+        for line in lines:
+            self._lines[line.unit].append(line)
+
+    def of_run(self, unit: str, run: str) -> Trace | None:
+        """Return the last traceback of one run, "" of which journald did not know the run included.
+
+        What the manager says when it ends may stand in the middle of it, and is left out.
+        """
+        lines = self._lines[unit]
+        first = next((at for at, line in enumerate(lines) if line.invocation == run), len(lines))
+        own = takewhile(lambda line: line.invocation in ("", run), lines[first:])
+        return fingerprint.last(line.text for line in own if not line.kind)
+
+    def seen(self, print_: str, one: Incident) -> Seen | None:
+        """Return how often this fingerprint was seen, and in which other incidents; None: never."""
+        times, others = [], set()
+        for unit, lines in self._lines.items():
+            said = [line for line in lines if not line.kind]
+            mine = [each for each in self._incidents if unit in each.units()]
+            for trace in fingerprint.find(line.text for line in said):
+                if trace.fingerprint == print_:
+                    times.append(said[trace.line].at)
+                    others.add(_of(mine, times[-1]))
+        others -= {0, one.id, one.into or one.id}
+        return Seen(len(times), min(times), tuple(sorted(others)), self._since) if times else None
 
 
 def _of(incidents: Iterable[Incident], at: float) -> int:
