@@ -114,7 +114,8 @@ def messages(box: Box) -> dict[str, dict[str, Any]]:
 
 
 def test_every_way_out_of_the_sandbox(arena: Box, tmp_path: Path) -> None:
-    pytest.importorskip("apprise", reason="Apprise is not installed")
+    if missing := [name for name in ("aiosmtpd", "apprise") if importlib.util.find_spec(name) is None]:
+        pytest.skip(f"not installed: {missing}")
     box, authority = arena, Authority(tmp_path)
     furnish(box, authority)
     text = f'project = "{box.project}"\n{ALERTS}'
@@ -156,5 +157,9 @@ def test_every_way_out_of_the_sandbox(arena: Box, tmp_path: Path) -> None:
     assert box.sysresp("alerts", "test", "system", check=True).stdout == "system has taken it\n"
     assert accepted(box, f"{KEPT}/https")[-1]["path"] == "/system"
 
+    box.write("/usr/sbin/sendmail", "#!/bin/sh\necho I may not; exit 75\n", 0o755)
+    said = box.sysresp("alerts", "test", "sendmail").stderr
+    assert "/usr/sbin/sendmail ended with 75: I may not; no set-user-ID program works" in said
     box.path("/etc/secrets/hook").unlink()
     assert "could not be started" in box.sysresp("alerts", "test", "hook").stderr
+    assert "alerts-test" not in box.systemctl("list-units", "--all", "sysresp-*").stdout
