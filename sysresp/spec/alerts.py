@@ -160,7 +160,7 @@ ALERT = Table(
                 pattern=r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}",
                 fix='write "mail:25"',
             ),
-            "Mail goes to this server; without it, to sendmail",
+            "Mail goes to this server; without it, to that of this host, or to sendmail",
             '"mail.example.org:587"',
         ),
         Key(
