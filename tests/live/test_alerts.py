@@ -162,7 +162,7 @@ def test_one_incident_is_told_once(arena: Box, outage_sec: float) -> None:
     assert "Connection refused" in box.sysresp("alerts", "test", "hook").stderr
 
 
-STORMS = 4  # instances that crash: on a busy host systemd gets each through 200 to 500 runs a minute
+STORMS = 4  # instances, each of which crashes 240 times a minute: systemd wakes up every 250 ms for them
 STORM = """
 [services.storm]
 command = ["/bin/sh", "-c", "exit 7"]
