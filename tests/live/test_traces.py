@@ -2,8 +2,8 @@
 
 Each program exists as `a` and `b`: the same fault in another directory, another process, on other lines.
 Both Pythons are run each time, and Node where it is installed; with SYSRESP_FULL=1 Java, Go and Rust as
-well, whose compilers have to be there then. What was built on this host runs on Debian 13, too, with this host's
-runtimes.
+well, whose compilers have to be there then. What was built on this host runs on Debian 13, too, with this
+host's runtimes.
 """
 
 from __future__ import annotations
