@@ -337,6 +337,7 @@ class Alert:
     to: tuple[str, ...] = ()
     sender: str = ""
     smtp: str = ""
+    ca: str = ""
     user: str = ""
     secret: str = ""
     on: tuple[str, ...] = ("gave-up", "flapping", "probe", "blocked")

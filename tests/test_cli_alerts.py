@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from sysresp.cli.alert_test import properties
+from sysresp.controller import own
 from sysresp.controller.events import Exit, Fate
 from sysresp.controller.incident_rows import Verdict, statements
 from sysresp.controller.incidents import Incident, Part, Told
 from sysresp.controller.telling import Message
 from sysresp.errors import Exit as Status
+from sysresp.ports import Line
 from tests.ledger_world import DB, WEB, World, living
 
 # typer 0.7 knows only `autocompletion`, and warns that Click has renamed it.
@@ -100,6 +103,13 @@ def test_all_about_one(world: World) -> None:
     assert "it died of python: ValueError in main" in world.run("incidents", "show", "2")
     (trace,) = json.loads(world.run("incidents", "show", "2", "--json"))["fingerprints"]
     assert (trace["unit"], trace["kind"], trace["message"]) == (DB, "ValueError", "no room")
+    assert (trace["times"], trace["other_incidents"]) == (None, [])  # the journal has no such line any more
+    at = world.clock.now()
+    for when in (at - 62, at - 61):  # both before it opened, and so many runs of one service
+        world.journal.scanned += [Line(DB, "a" * 32, when, text) for text in world.journal.lines[DB]]
+    assert "  seen 2 times since " in world.run("incidents", "show", "2")
+    (trace,) = json.loads(world.run("incidents", "show", "2", "--json"))["fingerprints"]
+    assert (trace["times"], trace["other_incidents"], trace["read_since"]) == (2, [], None)
     assert found["core_dumps"] == [{"unit": DB, "pids": [4711]}]
     assert [one["state"] for one in found["messages"]] == ["delivered", "queued"]
     assert found["exits"][0]["core_dump"] is True
@@ -150,3 +160,16 @@ def test_a_test_takes_the_real_way(world: World) -> None:
     assert "no did not take it: /bin/false ended with 1" in world.run(
         "alerts", "test", "no", status=Status.FAILED
     )
+
+
+def test_a_test_runs_as_the_controllers_unit_says() -> None:
+    unit = own.packaged()[own.UNIT] + "\n# /etc/systemd/system/sysresp.service.d/ops.conf\n"
+    unit += "[Unit]\nAfter=postfix.service\n[Service]\nLoadCredential=ops:/etc/ops\nUser=\nUser=me\n"
+    found = properties(unit)
+    assert {"NoNewPrivileges=yes", "ProtectSystem=strict", "SystemCallFilter=~@privileged @resources"} <= {
+        *found
+    }
+    assert found[-3:] == ["LoadCredential=ops:/etc/ops", "User=", "User=me"]
+    assert not [
+        line for line in found if line.startswith(("Type", "Exec", "Restart", "Timeout", "Watchdog"))
+    ]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,7 @@ def test_apprise_gets_title_and_text(tmp_path: Path) -> None:
     ("receiver", "status", "words"),
     [
         (Receiver("exec", argv=("/bin/false",)), 75, "/bin/false ended with 1"),
+        (Receiver("exec", argv=("/bin/sh", "-c", "echo no; echo paper; exit 3")), 75, "with 3: paper\n"),
         (Receiver("exec", argv=("/nonexistent",)), 75, "cannot run /nonexistent"),
         (Receiver("exec", argv=("/bin/sleep", "9"), timeout_sec=0.1), 75, "not done within 0.1s"),
         (Receiver("url", url="http://127.0.0.1:9/"), 75, "Connection refused"),
@@ -148,6 +150,12 @@ def test_apprise_gets_title_and_text(tmp_path: Path) -> None:
 def test_what_fails_says_why(receiver: Receiver, status: int, words: str) -> None:
     code, said = send(receiver)
     assert (code, words in said) == (status, True), said
+
+
+def test_what_a_program_leaves_behind_is_not_waited_for() -> None:
+    began = time.monotonic()
+    assert send(Receiver("exec", argv=("/bin/sh", "-c", "sleep 2 & exit 0"))) == (0, "")
+    assert time.monotonic() - began < 1.5
 
 
 def test_a_receiver_survives_the_manifest() -> None:

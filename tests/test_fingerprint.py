@@ -114,6 +114,54 @@ def test_python_forms() -> None:
     assert told.title == "python: ExceptionGroup in <module>: two things (2 sub-exceptions)"
 
 
+def test_the_cause_of_an_error_of_node_is_no_error_of_its_own() -> None:
+    lines = ["TypeError: no 3", "    at load (/srv/a.js:1:51)", "    at async main (/srv/a.js:2:33) {"]
+    lines += ["  [cause]: Error: it is gone", "      at load (/srv/a.js:1:90)", "  code: 7", "}", ""]
+    (told, again) = find(lines * 2)
+    assert told.fingerprint == again.fingerprint
+    assert (told.kind, told.frames) == ("TypeError", ("main a.js", "load a.js"))
+
+
+def test_an_event_of_node_that_nobody_listens_to() -> None:
+    def of(words: str) -> list[fingerprint.Trace]:
+        lines = [
+            "node:events:495",
+            "      throw er; // Unhandled 'error' event",
+            "      ^",
+            "",
+            f"Error: {words}",
+        ]
+        lines += ["    at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1611:16)"]
+        lines += ["Emitted 'error' event on Socket instance at:"]
+        lines += ["    at emitErrorNT (node:internal/streams/destroy:151:8) {", "  errno: -111,", "}", ""]
+        return find(lines)
+
+    (one,), (other,), (third,) = (
+        of(f"{words} 127.0.0.1:{port}")
+        for words, port in (
+            ("connect ECONNREFUSED", 9),
+            ("connect ECONNREFUSED", 8080),
+            ("read ECONNRESET", 9),
+        )
+    )
+    assert one.frames == ()  # so its message tells it from others
+    assert one.fingerprint == other.fingerprint != third.fingerprint
+
+
+def test_a_newer_python_is_no_other_fault() -> None:
+    def of(library: str, *frames: str) -> fingerprint.Trace | None:
+        lines = [f'  File "{library}/{frame}' for frame in frames]
+        lines += ['  File "/srv/venv/lib/python3.11/site-packages/shop/a.py", line 3, in work']
+        return last(["Traceback (most recent call last):", *lines, "KeyError: 3"])
+
+    one = of("/usr/lib/python3.11", 'threading.py", line 975, in run')
+    other = of("/usr/lib/python3.13", 'threading.py", line 994, in run', 'asyncio/x.py", line 1, in f')
+    assert one is not None
+    assert other is not None
+    assert one.frames == other.frames == ("work a.py",)
+    assert one.fingerprint == other.fingerprint
+
+
 def test_old_rust_and_numbers_in_messages() -> None:
     def of(number: int) -> fingerprint.Trace | None:
         return last(

@@ -1,7 +1,7 @@
 """`sysresp alerts` and `alerts test`: what is to be told, what was, and whether a receiver can be reached.
 
-Owns their options and their work. The queue is the controller's: nothing here changes it. Rule: a test takes
-the very way of a message, the sender and the same rights, but for the sandbox of the controller's unit.
+Owns their options, and the list; the test is `alert_test`'s. Rule: the queue is the controller's, and
+nothing here changes it.
 """
 
 # ruff: noqa: PLC0415 - each command imports its own work
@@ -74,64 +74,6 @@ def send_test(
     user: bool = options.USER,
 ) -> int:
     """Send a test message now, and say what became of it."""
-    import json
-    import os
-    import pwd
-    import subprocess
-    import time
+    from sysresp.cli import alert_test
 
-    from sysresp.cli import hosts
-    from sysresp.controller import own
-    from sysresp.controller.deliver import SENDER, given_for
-    from sysresp.controller.spawn import environment, last_line
-    from sysresp.controller.telling import iso
-    from sysresp.errors import Exit, SysrespError
-    from sysresp.units import alerting
-
-    owned = hosts.manifests(options.scope(user), project)
-    found = [(one.project, one.alerts[name]) for one in owned if name in one.alerts]
-    if len(found) != 1:
-        names = sorted({alert for one in owned for alert in one.alerts})
-        projects = ", ".join(sorted(each for each, _ in found))
-        raise SysrespError(
-            f'several projects have an alert "{name}": {projects}'
-            if found
-            else f'no project that is applied here has an alert "{name}"',
-            hint="--project NAME" if found else f"there are: {', '.join(names)}" if names else "",
-            exit=Exit.USAGE if found else Exit.UNKNOWN,
-        )
-    of, fields = found[0]
-    receiver = alerting.loads(fields)
-    host, now = os.uname().nodename, time.time()
-    line = f"a test of the alert {name}"
-    body = {
-        **{"version": 1, "key": f"{host}-test-{int(now * 1000)}", "kind": "test", "incident": 0},
-        **{"host": host, "project": of, "service": "test", "unit": "", "summary": line},
-        **{"text": f"{line} on {host}", "since": iso(now), "resolved": None, "duration_sec": 0.0},
-        **{"failures": 0, "reasons": [], "units": []},
-    }
-    rights: dict[str, object] = {}
-    if os.geteuid() == 0 and not user:
-        try:
-            account = pwd.getpwnam(own.ACCOUNT)
-            rights = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        except KeyError:
-            pass  # the controller is root, too, where there is no such account
-    try:
-        done = subprocess.run(
-            SENDER,
-            input=given_for(receiver, body),
-            env=environment("", "", os.environ),
-            cwd="/",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=receiver.timeout_sec + 10,
-            check=False,
-            **rights,  # type: ignore[call-overload]
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SysrespError(f"cannot tell {name}: {error}") from error
-    if done.returncode:
-        raise SysrespError(f"{name} did not take it: {last_line(done.stdout) or done.returncode}")
-    print(json.dumps(name)[1:-1] + " has taken it")
-    return Exit.OK
+    return alert_test.run(name, project, options.scope(user))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sysresp.cli import build, drift_text, hosts, plan_file, plan_text, report_text, running, terminal
+from sysresp.cli import build, change_text, drift_text, hosts, plan_file, plan_text, running, terminal
 from sysresp.cli.boundary import usage
 from sysresp.cli.build import Source
 from sysresp.errors import Exit, Severity, SpecError, SysrespError
@@ -164,8 +164,8 @@ def down(
             on_event=show,
         )
     again = " ".join(["sysresp down", *(["--user"] if scope is Scope.USER else []), *names])
-    told = report_text.Told(spec=None, user=scope is Scope.USER, again=again, began=began)
-    return report_text.tell(done, told, as_json=options.as_json, colour=options.colour)
+    told = change_text.Told(spec=None, user=scope is Scope.USER, again=again, began=began)
+    return change_text.tell(done, told, as_json=options.as_json, colour=options.colour)
 
 
 def _wished(source: Source, host: Host, options: Options, command: str) -> tuple[Wish, Spec]:
@@ -249,14 +249,14 @@ def _converge(
         for line in drift_text.lines(error.drift, colour=on, fix=False):
             print(line, file=sys.stderr)
         raise
-    told = report_text.Told(
+    told = change_text.Told(
         spec=spec,
         user=wish.scope is Scope.USER,
         again=again,
         began=began,
         unchanged=_unchanged(wish.desired, done.plan),
     )
-    return report_text.tell(done, told, as_json=options.as_json, colour=options.colour)
+    return change_text.tell(done, told, as_json=options.as_json, colour=options.colour)
 
 
 def _unchanged(desired: Desired, plan: Plan) -> int:

@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from sysresp.cli import change, hosts, own_report, own_units, running
+from sysresp.cli import change, hosts, own_status, own_units, running
 from sysresp.cli.boundary import usage
 from sysresp.cli.build import Source
 from sysresp.controller import own
@@ -42,7 +42,7 @@ def enable(scope: Scope, options: change.Options, *, create_user: bool = False) 
     host.files.write(f"{host.paths.state_dir}/{own.FALLBACK.name}", own.FALLBACK.read_bytes())
     source = Source((), scope=scope, layers=own.layers(choice.way, scope))
     status = change.apply(source, replace(options, again=_words("enable", scope)))
-    if status == Exit.OK and own_report.unit(host.manager)["active"] != "active":
+    if status == Exit.OK and own_status.unit(host.manager)["active"] != "active":
         # Apply leaves what was stopped, or has failed for good, as it is; here it was asked for by name.
         _restart(host, scope)
     return status
@@ -72,13 +72,13 @@ def disable(scope: Scope, options: change.Options) -> int:
 def restart(scope: Scope, *, as_json: bool) -> int:
     """Ask systemd to restart it, and tell what became of that."""
     host = hosts.host(scope, Mode.PERSISTENT)
-    before = own_report.unit(host.manager)
+    before = own_status.unit(host.manager)
     if before["load"] != "loaded":
         raise _not_here(scope)
     began = time.monotonic()
     after = _restart(host, scope)
     took = time.monotonic() - began
-    notes = (own_report.last_note(where, "gap") for where in layout.controller_dirs(scope, os.environ))
+    notes = (own_status.last_note(where, "gap") for where in layout.controller_dirs(scope, os.environ))
     gap = next((note for note in notes if note and note["when"] >= after["since"]), None)
     found = {
         "unit": own.UNIT,
@@ -100,12 +100,12 @@ def restart(scope: Scope, *, as_json: bool) -> int:
 def status(scope: Scope, *, as_json: bool) -> int:
     """Tell how it is; exit status 3 if it does not run."""
     host = hosts.host(scope, Mode.PERSISTENT)
-    found = own_report.gather(host, scope, os.environ)
+    found = own_status.gather(host, scope, os.environ)
     if as_json:
         print(json.dumps(found, indent=2))
     else:
         hints = {verb: _words(verb, scope) for verb in ("enable", "restart")}
-        print("\n".join(own_report.lines(found, **hints)))
+        print("\n".join(own_status.lines(found, **hints)))
     return Exit.OK if found["active"] == "active" else Exit.NOT_WELL
 
 
@@ -114,11 +114,11 @@ def _restart(host: Host, scope: Scope) -> dict[str, Any]:
     # Else a few restarts in a row would be too many for its start limit, which is there for failures.
     host.manager.reset_failed(own.UNIT)
     _wait(host, host.manager.restart(own.UNIT))
-    after = own_report.unit(host.manager)
+    after = own_status.unit(host.manager)
     if after["active"] in ("activating", "deactivating", "reloading"):
         # Somebody, or its own code watch, asked for the next restart: a start job joins that one.
         _wait(host, host.manager.start(own.UNIT))
-        after = own_report.unit(host.manager)
+        after = own_status.unit(host.manager)
     if after["active"] != "active":
         raise SysrespError(
             f"{own.UNIT} did not come up: it is {after['active']} ({after['result']})",
@@ -132,7 +132,7 @@ def _enable_packaged(host: Host, path: str, options: change.Options, scope: Scop
     for link in made:
         host.files.link(link, path)
     host.manager.reload()
-    state = own_report.unit(host.manager)
+    state = own_status.unit(host.manager)
     if state["active"] != "active":
         state = _restart(host, scope)
     done = "enabled and started" if made else "started"

@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from sysresp.cli import hosts, own_report, own_units
+from sysresp.cli import hosts, own_status, own_units
 from sysresp.cli.doctor_checks import Controller, Directory, Facts
 from sysresp.controller import own
 from sysresp.errors import SysrespError
@@ -108,7 +108,7 @@ def _manager(scope: Scope) -> Manager:
         host = hosts.host(scope, Mode.PERSISTENT)
         unit_dir = host.paths.unit_dir
         version = host.manager.version()
-        found = own_report.unit(host.manager)
+        found = own_status.unit(host.manager)
     except SysrespError as error:
         return Manager(trouble=(error.message, error.hint), unit_dir=unit_dir)
     controller = Controller(

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from sysresp.cli import history, hosts, table, terminal
+from sysresp.cli import history, hosts, sightings, table, terminal
 from sysresp.cli.incidents import NO_LEDGER, Asked, View, exit_object
+from sysresp.cli.sightings import LEAD_SEC
 from sysresp.cli.status_table import stamp as instant
 from sysresp.cli.words import plural, span
 from sysresp.controller import fingerprint
@@ -32,8 +34,6 @@ from sysresp.reconcile.lock import stamp
 LINES = 50  # of the journal, for each run that failed
 MOST_EXITS = 20
 MOST_DIFF = 200
-LEAD_SEC = 600.0
-"""Exits so long before it opened belong to it: what is flapping has failed several times by then."""
 
 
 def run(asked: Asked) -> int:
@@ -141,9 +141,10 @@ def show(asked: Asked, number: int) -> int:
             until = one.resolved + 1 if one.resolved else 0.0
             exits = reader.exits(one.units(), since=one.opened - LEAD_SEC, until=until, limit=MOST_EXITS)
             messages = reader.messages("WHERE incident = ? ORDER BY id", (number,))
+            all_ = reader.incidents("ORDER BY id")
     except LedgerTrouble as trouble:
         raise SysrespError(trouble.why) from trouble
-    facts = _Facts(view, one, exits, messages)
+    facts = _Facts(view, one, exits, messages, all_)
     if asked.json:
         print(json.dumps({"version": 1, **facts.as_object(roster)}, indent=2))
         return Status.OK
@@ -153,23 +154,44 @@ def show(asked: Asked, number: int) -> int:
     return Status.OK
 
 
+class _Log(NamedTuple):
+    """The last words of one run."""
+
+    part: Part
+    lines: list[str]
+    trace: Trace | None  # of which the program died
+    seen: sightings.Seen | None
+
+
 class _Facts:
     """Everything about one incident; the journal and the records are read when they are asked for."""
 
-    def __init__(self, view: View, one: Incident, exits: Sequence[Exit], messages: Sequence[Queued]) -> None:
+    def __init__(
+        self,
+        view: View,
+        one: Incident,
+        exits: Sequence[Exit],
+        messages: Sequence[Queued],
+        incidents: Sequence[Incident],
+    ) -> None:
         self.view, self.one, self.exits, self.messages = view, one, exits, messages
+        self.incidents = incidents
         self.host = hosts.host(view.asked.scope, Mode.PERSISTENT)
 
-    def logs(self) -> Iterator[tuple[Part, list[str]]]:
-        """Yield what each failing run said last."""
-        for part in self.one.parts:
-            if part.run and (found := self.host.journal.tail(part.unit, LINES, part.run)):
-                yield part, found
-
-    @staticmethod
-    def trace(found: Sequence[str]) -> Trace | None:
-        """Return the traceback or panic of which the program died, if its last lines hold one."""
-        return fingerprint.last(found)
+    def logs(self) -> list[_Log]:
+        """Return what each failing run said last."""
+        tails = [
+            (part, self.host.journal.tail(part.unit, LINES, part.run)) for part in self.one.parts if part.run
+        ]
+        said = None
+        if any(fingerprint.last(lines) for _, lines in tails):  # reading all takes half a second
+            said = sightings.Sightings(self.incidents, self.host.journal.scan)
+        logs = []
+        for part, lines in tails:
+            trace = (said.of_run(part.unit, part.run) if said else None) or fingerprint.last(lines)
+            seen = said.seen(trace.fingerprint, self.one) if said and trace else None
+            logs += [_Log(part, lines, trace, seen)] if lines else []
+        return logs
 
     def dumps(self) -> dict[str, list[int]]:
         """Return the processes that dumped core, by unit."""
@@ -221,11 +243,13 @@ class _Facts:
         for exit in self.exits:
             when, who, what, ran, then = self.view.cells(Told(0, exit.when, exit))
             yield table.clean(f"  {when}  {who}  {what}{f' after {ran}' if ran else ''}; {then}")
-        for part, found in self.logs():
-            yield from self._section(f"{label(part.unit, roster)}, run {part.run}", colour=colour)
-            yield from (f"  {text}" for text in found)
-            if (trace := self.trace(found)) is not None:
-                yield table.clean(f"  it died of {trace.title} (fingerprint {trace.fingerprint})")
+        for log in self.logs():
+            yield from self._section(f"{label(log.part.unit, roster)}, run {log.part.run}", colour=colour)
+            yield from (f"  {text}" for text in log.lines)
+            if log.trace is not None:
+                yield table.clean(f"  it died of {log.trace.title} (fingerprint {log.trace.fingerprint})")
+            if log.seen is not None:
+                yield f"  {log.seen.words()}"
         for unit, pids in self.dumps().items():
             yield from self._section(f"core dumps of {unit}", colour=colour)
             yield from (f"  coredumpctl info {pid}" for pid in pids)
@@ -247,15 +271,15 @@ class _Facts:
     def as_object(self, roster: Roster) -> dict[str, object]:
         """Return what `--json` prints."""
         words, changed = self.change()
-        logs = list(self.logs())
+        logs = self.logs()
         return {
             **as_object(self.one, roster, self.view.clock.now()),
             "exits": [exit_object(exit, self.view.name(exit.unit)) for exit in self.exits],
-            "logs": [{"unit": part.unit, "invocation": part.run, "lines": found} for part, found in logs],
+            "logs": [{**_run_object(log.part), "lines": log.lines} for log in logs],
             "fingerprints": [
-                {"unit": part.unit, "invocation": part.run, **_trace_object(trace)}
-                for part, found in logs
-                if (trace := self.trace(found)) is not None
+                {**_run_object(log.part), **_trace_object(log.trace, log.seen)}
+                for log in logs
+                if log.trace is not None
             ],
             "core_dumps": [{"unit": unit, "pids": pids} for unit, pids in self.dumps().items()],
             "last_change": {"text": words, "diff": changed} if words else None,
@@ -263,8 +287,16 @@ class _Facts:
         }
 
 
-def _trace_object(trace: Trace) -> dict[str, object]:
+def _run_object(part: Part) -> dict[str, object]:
+    return {"unit": part.unit, "invocation": part.run}
+
+
+def _trace_object(trace: Trace, seen: sightings.Seen | None) -> dict[str, object]:
     return {
+        "times": seen.times if seen else None,
+        "first": instant(seen.first if seen else None),
+        "other_incidents": list(seen.others) if seen else [],
+        "read_since": instant((seen.read_since if seen else None) or None),
         "fingerprint": trace.fingerprint,
         "language": trace.language,
         "kind": trace.kind,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from itertools import zip_longest
+from operator import itemgetter
 from typing import NamedTuple
 
 from sysresp.controller.events import Exit, Fate
@@ -114,10 +114,10 @@ class _Run(NamedTuple):
 
 
 def _run(one: Exit) -> _Run:
-    never_ran = not one.exec_code and one.result not in ("", "success")
-    is_vague = one.uptime_sec <= 0 and not never_ran
-    after, late = AFTER[one.fate], one.source == "journal"
-    return _Run(one.when, one.when - max(0.0, one.uptime_sec), is_vague, late, after)
+    end, ran = one.when, one.uptime_sec
+    has_run = one.exec_code or one.result in ("", "success")
+    begin = end - ran if ran > 0 else end
+    return _Run(end, begin, bool(ran <= 0 and has_run), one.source == "journal", AFTER[one.fate])
 
 
 def timeline(rows: Iterable[Told], live: Live, since: float, until: float) -> list[Span]:
@@ -125,9 +125,11 @@ def timeline(rows: Iterable[Told], live: Live, since: float, until: float) -> li
 
     `rows` are its exits, in any order: those of the window, and the last one before it.
     """
-    rows = sorted(rows, key=lambda one: one.id)  # of one instant: in the order in which they were written
+    rows = sorted(
+        rows, key=itemgetter(0)
+    )  # by their numbers: of one instant: in the order in which they were written
     told = [(one.at, one.what) for one in rows if isinstance(one.what, Exit)]
-    runs = sorted([_run(one) for _, one in told if one.when], key=lambda run: run[:2])
+    runs = sorted([_run(one) for _, one in told if one.when], key=itemgetter(0, 1))
     lost = sorted((at, AFTER[one.fate]) for at, one in told if not one.when)
     if live.began:
         runs.append(_Run(max(until, live.began), live.began, False, False, State.UNKNOWN))
@@ -135,14 +137,14 @@ def timeline(rows: Iterable[Told], live: Live, since: float, until: float) -> li
     line: list[tuple[float, State]] = []  # until when, in which state
     before, after = 0.0, State.UNKNOWN  # the end of the run before, and what followed it
     for number, (end, began, is_vague, _, then) in enumerate(runs):
-        begin = max(began, before)
+        begin = began if began > before else before
         is_now = live.began > 0 and number == len(runs) - 1
         if number in doubts:
             at, after = doubts[number]
             line.append((min(at, begin), State.UNKNOWN))
         line.append((begin, State.UNKNOWN if is_vague or (is_now and not live.is_known) else after))
         line.append((end, State.UP))
-        before, after = max(end, before), then
+        before, after = end if end > before else before, then
     if len(runs) in doubts:
         at, after = doubts[len(runs)]
         line.append((at, State.UNKNOWN))
@@ -162,7 +164,7 @@ def _spans(line: Iterable[tuple[float, State]], since: float, until: float) -> l
             if now is not None:
                 found.append(Span(begin, at, now))
             begin, now = at, state
-        at = min(end, until)
+        at = end if end < until else until
     return [*found, Span(begin, at, now)] if now is not None else found
 
 
@@ -187,17 +189,21 @@ def figures(spans: Sequence[Span], failures: int) -> Figures:
     """Return what these spans come to."""
     up = down = off = unknown = longest = 0.0
     repairs = []
-    for (begin, end, state), following in zip_longest(spans, spans[1:]):
+    mended = 0.0  # for how long it was down just before
+    for begin, end, state in spans:
         length = end - begin
         if state is State.UP:
             up += length
+            if mended:
+                repairs.append(mended)
         elif state is State.DOWN:
             down += length
             longest = max(longest, length)
-            if following is not None and following.state is State.UP:
-                repairs.append(length)
+            mended = length
+            continue
         elif state is State.OFF:
             off += length
         else:
             unknown += length
+        mended = 0.0
     return Figures(up, down, off, unknown, failures, tuple(repairs), longest)

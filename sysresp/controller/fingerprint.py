@@ -4,8 +4,9 @@ Owns what the last words of Python, Node, Java, Go and Rust look like, and what 
 fault happens again: the kind of the error and the program's own functions on the way to it. What changes
 from run to run or from build to build is not in it: process ids, addresses, line numbers, where the program
 is installed, the depth of a recursion, frames of the language's own runtime. The message is in it only where
-the language has no kinds of errors (Go, Rust), without its numbers and quoted parts. Pure. Rule: the lines
-are anybody's text; whatever they hold, there is an answer, and the time it takes grows as they do.
+the language has no kinds of errors (Go, Rust) or no function of the program's own is named, without its
+numbers and quoted parts. Pure. Rule: the lines are anybody's text; whatever they hold, there is an answer,
+and the time it takes grows as they do.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _is_chained(text: Sequence[str], before: Trace, after: Trace) -> bool:
 def _trace(language: str, kind: str, message: str, frames: Iterable[str], line: int) -> Trace:
     """Return the trace with its fingerprint."""
     own = tuple(dict.fromkeys(frames))
-    told = _steady(message) if language in ("go", "rust") else ""
+    told = _steady(message) if language in ("go", "rust") or not own else ""
     basis = "\n".join((language, kind, told, *own))
     print_ = hashlib.sha256(basis.encode("utf-8", "replace")).hexdigest()[:12]
     return Trace(language, kind, message, own, print_, line)
@@ -95,6 +96,7 @@ def _file(path: str) -> str:
 
 _PY_FRAME = re.compile(r'[ |]*  File "(.+)", line \d+(?:, in (.+))?$')
 _PY_END = re.compile(r"[ |]*([A-Za-z_][\w.]*(?:\.<locals>\.[\w.]+)?)(?:: ?(.*))?$")
+_PY_OWN = re.compile(r".*/python3(?:\.\d+)?/(?!(?:site|dist)-packages/)|<frozen ")
 _PY_LONGEST = 4 * MOST_FRAMES  # lines: Python itself leaves out what repeats
 
 
@@ -105,7 +107,7 @@ def _python(text: Sequence[str], at: int) -> tuple[Trace, int] | None:
     while at < len(text):
         line = text[at]
         if frame := _PY_FRAME.match(line):
-            if len(frames) < MOST_FRAMES:
+            if len(frames) < MOST_FRAMES and not _PY_OWN.match(frame[1]):
                 frames.append(f"{frame[2] or '<module>'} {_file(frame[1])}")
         elif at - begin > _PY_LONGEST or (line.startswith("Traceback") and not is_group):
             return None
@@ -135,6 +137,7 @@ _NODE_FRAME = re.compile(
     r"\s+at (?:async )?(?:(.+?) )?\(?((?:[^()]*):\d+:\d+|<anonymous>|native)\)?,?(?: \{)?$"
 )
 _NODE_HEAD = re.compile(r"(?:Uncaught )?([A-Za-z_$][\w$]*(?:\.[\w$]+)*)(?: \[(\w+)\])?(?:: (.*))?$")
+_NODE_MORE = re.compile(r"Emitted '\w+' event .*at:$")
 _NODE_OWN = ("node:", "internal/")
 
 
@@ -143,11 +146,14 @@ def _node(text: Sequence[str], at: int) -> tuple[Trace, int] | None:
     if head is None:
         return None
     frames: list[str] = []
-    while at < len(text) and (frame := _NODE_FRAME.match(text[at])):
-        if not frame[2].startswith(_NODE_OWN) and frame[2] not in ("<anonymous>", "native"):
+    while at < len(text) and ((frame := _NODE_FRAME.match(text[at])) or _NODE_MORE.match(text[at])):
+        if frame and not frame[2].startswith(_NODE_OWN) and frame[2] not in ("<anonymous>", "native"):
             path = frame[2].rsplit(":", 2)[0]
             frames.append(f"{(frame[1] or '<anonymous>').replace(' ', '.')} {_file(path)}")
         at += 1
+    if text[at - 1].endswith(" {"):  # what else the error has, with the frames of its cause
+        while at < len(text) and text[at][:1].isspace():
+            at += 1
     return _trace("node", head[1], head[3] or "", reversed(frames[:MOST_FRAMES]), begin), at
 
 

@@ -221,8 +221,13 @@ def to_exit(row: tuple[Any, ...]) -> Told:
     if tuple(map(type, row)) == _KINDS:  # as good as always, and in a third of the time
         number, at, *values = row
         fate = _FATES.get(values[_FATE])
-        times = (at, values[_WHEN], values[_RETRY_AT], values[_UPTIME])
-        if fate is not None and min(times) >= 0 and max(times) <= _LATEST:
+        if (
+            fate is not None
+            and 0 <= at <= _LATEST
+            and 0 <= values[_WHEN] <= _LATEST
+            and 0 <= values[_RETRY_AT] <= _LATEST
+            and 0 <= values[_UPTIME] <= _LATEST
+        ):
             values[_FATE] = fate
             return Told(number, at, Exit._make(values))
     number, at, *values = row

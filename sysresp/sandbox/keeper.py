@@ -191,6 +191,9 @@ class _Keeper:
                 raise
             os.chroot(root)  # we are in a chroot ourselves, which is no mount point
             os.chdir("/")
+        # As systemd does where it is in no container. A service's credentials are mounted by a process with
+        # a namespace of its own (setup_credentials() in src/core), and would not arrive in ours otherwise.
+        linux.mount("", "/", "", linux.MS_REC | linux.MS_SHARED)
         for number in _DROPPED:
             linux.drop_from_bounding_set(number)
         os.umask(0o022)

@@ -26,6 +26,7 @@ _FIELD = re.compile(r"\{([a-z_]+)\}")
 _BELONGS = {  # key -> the ways that it is for
     "body": ("url",),
     "secret": ("url", "mailto"),
+    "ca": ("url", "mailto"),
     "smtp": ("mailto",),
     "from": ("mailto",),
     "user": ("mailto",),
@@ -105,14 +106,16 @@ def _alert(values: dict[str, Any], at: At) -> Any:
     for key, ways_of_it in _BELONGS.items():
         if key in values and by not in ways_of_it:
             return (at / key).error(f"is for {' and '.join(ways_of_it)}, and this is {by}", "remove it")
-    if by == "mailto" and "smtp" not in values and ("user" in values or "secret" in values):
-        key = "user" if "user" in values else "secret"
-        return (at / key).error("needs `smtp`: sendmail knows its own", "remove it, or add smtp")
+    own = [key for key in ("user", "secret", "ca") if key in values]
+    if by == "mailto" and "smtp" not in values and own:
+        return (at / own[0]).error("needs `smtp`: sendmail knows its own", "remove it, or add smtp")
     if by == "mailto" and ("user" in values) != ("secret" in values):
         here = at / ("user" if "user" in values else "secret")
         return here.error(
             "needs the other: `user` and `secret` are the login", "add the other, or remove it"
         )
+    if "ca" in values and values.get("url", "").startswith("http://"):
+        return (at / "ca").error("is for https, and `url` is http", "remove it, or write https://")
     if "{secret}" in values.get("url", "") and "secret" not in values:
         return (at / "url").error("holds {secret}, and there is no `secret`", 'write secret = "/etc/..."')
     way = values.pop(by)
@@ -157,8 +160,15 @@ ALERT = Table(
                 pattern=r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}",
                 fix='write "mail:25"',
             ),
-            "Mail goes to this server; without it, to sendmail",
+            "Mail goes to this server; without it, to that of this host, or to sendmail",
             '"mail.example.org:587"',
+        ),
+        Key(
+            "ca",
+            Str("an absolute path", pattern=r"/[ -~]*[!-~]", fix='write "/etc/sysresp/ca.pem"'),
+            "File of the certificates to trust, PEM; then nothing goes there without TLS",
+            '"/etc/sysresp/ca.pem"',
+            "those of the system",
         ),
         Key("from", _ADDRESS, "The sender of mails", '"sysresp@example.org"', "sysresp@HOST"),
         Key("user", Str(), "Name for the login at the SMTP server", '"sysresp"'),

@@ -26,6 +26,7 @@ class Receiver(NamedTuple):
     to: tuple[str, ...] = ()  # of mailto
     sender: str = ""
     smtp: str = ""  # HOST:PORT; "": sendmail
+    ca: str = ""  # a file of the certificates to trust, for url and smtp; "": those of the system
     user: str = ""  # for smtp
     secret: str = ""  # a path, or the name of a credential of the controller's unit
     on: tuple[str, ...] = REASONS[:4]

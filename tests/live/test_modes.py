@@ -14,6 +14,7 @@ import pytest
 from sysresp.errors import Exit
 from tests.live.conftest import USER, Box
 from tests.live.installed import install_program, snapshot, write_file
+from tests.live.until import until
 
 pytestmark = pytest.mark.live
 
@@ -173,3 +174,14 @@ def test_systemctl_alone_can_do_everything(box: Box, way: Way) -> None:
     assert not [path for path in snapshot(box, way.user or "") if f"{boot}.wants/{target}" in path]
     story.systemctl("enable", *units)
     assert snapshot(box, way.user or "") == linked
+
+
+def test_a_service_gets_its_credentials(box: Box) -> None:
+    """From a file that only root may read, to a user that is not root."""
+    box.write("/etc/secrets/key", "s3cret\n", 0o600)
+    out = f"/tmp/{box.project}"
+    text = "[services.web]\n"
+    text += f'command = ["/bin/sh", "-c", \'cat $CREDENTIALS_DIRECTORY/key > {out}; exec sleep infinity\']\n'
+    text += f'user = "{USER}"\ncredentials = {{ key = "/etc/secrets/key" }}\n'
+    box.sysresp("apply", write_file(box, text), check=True)
+    until(lambda: box.path(out).exists() and box.read(out) == "s3cret\n", "it has read its secret")
