@@ -117,7 +117,7 @@ async def _serve(scope: str, code: str, heard: Listening) -> int:
         daemon.message_tried,
         queued,
     )
-    loop.post = post.add
+    loop.post = post
     _take_fallback(loop, _state_directory(scope))
     status = await daemon.run(probes, stored.meta.get(REQUEST, ""), post.begin)
     probes.close()

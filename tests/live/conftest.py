@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -133,14 +133,14 @@ def _furnish(sandbox: Sandbox) -> None:
     sandbox.run(["install", "-d", "-o", USER, "-g", USER, f"/home/{USER}"], check=True)
 
 
-def _sandbox(which: str) -> Sandbox:
+def _sandbox(which: str, more: Sequence[Bind] = ()) -> Sandbox:
     """Return a sandbox, not booted yet: a copy of this host, or Debian 13 with its own Python packages."""
     if which == "trixie":
         root = trixie_root()
         assert root is not None
-        return Sandbox(root, binds=_CHECKOUT_BINDS, env=_ENV, hostname="trixie")
+        return Sandbox(root, binds=[*_CHECKOUT_BINDS, *more], env=_ENV, hostname="trixie")
     binds = [Bind(sys.prefix, VENV), Bind(sys.prefix, sys.prefix)] if sys.prefix != sys.base_prefix else []
-    return Sandbox(binds=[*_CHECKOUT_BINDS, *binds], env=_ENV)
+    return Sandbox(binds=[*_CHECKOUT_BINDS, *binds, *more], env=_ENV)
 
 
 def _python(which: str) -> str:
@@ -150,9 +150,9 @@ def _python(which: str) -> str:
 
 
 @contextmanager
-def fresh_box(which: str) -> Iterator[Box]:
+def fresh_box(which: str, more: Sequence[Bind] = ()) -> Iterator[Box]:
     """A systemd for one test alone, "host" or "trixie": what is done to it concerns nobody else."""
-    with _sandbox(which) as sandbox:
+    with _sandbox(which, more) as sandbox:
         _furnish(sandbox)
         box = Box(sandbox, _python(which))
         box.project = f"t{next(_numbers)}"
