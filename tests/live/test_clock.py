@@ -22,7 +22,7 @@ from tests.live.conftest import Box, fresh_box
 from tests.live.storms import UNIT, enable, is_up, query
 from tests.live.until import until
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 SOURCE = Path(__file__).with_name("clock.c")
 HOUR = 3600

@@ -158,7 +158,9 @@ def test_broken_code_ends_in_a_record_and_not_in_a_loop(copied: Box, how: str) -
     broken = 'print("a broken upgrade", flush=True)\n'
     broken += "raise RuntimeError\n" if how == "raises" else "import time; time.sleep(1000)\n"
     copied.write(f"{COPY}/sysresp/__init__.py", broken)
-    copied.write(f"/run/systemd/system/{own.UNIT}.d/t.conf", "[Service]\nTimeoutStartSec=1s\nRestartSec=50ms\n")
+    copied.write(
+        f"/run/systemd/system/{own.UNIT}.d/t.conf", "[Service]\nTimeoutStartSec=1s\nRestartSec=50ms\n"
+    )
     copied.systemctl("daemon-reload")
     copied.systemctl("restart", own.UNIT, check=False)
     until(copied.path(f"{STATE}/fallback.json").exists, "the record", 60)
