@@ -38,8 +38,14 @@ def test_lifecycle(machine: Machine) -> None:
     edited = machine.sh(f"echo '# mine' >>{OURS}; sha256sum {OURS}")
     rights(machine)
 
-    install(machine, NEXT, "upgrade")
+    # As apt does it with many packages: a while goes by between unpacking and configuring.
+    starts = machine.starts()
+    machine.sh(f"dpkg --unpack /debs/sysresp_{NEXT}_all.deb")
+    machine.sh(f"sleep {3 * QUIET_SEC}")
+    machine.sh("dpkg --configure sysresp")
+    assert machine.installed() == f"ii {NEXT}"
     second = machine.controller()
+    assert machine.starts() == starts + 1, "it restarted itself, and so did the package"
     assert second != first
     assert machine.pids(SERVICES) == before
     assert machine.ledger() >= rows
@@ -133,13 +139,8 @@ def test_an_upgrade_that_fails_leaves_the_old_one(machine: Machine) -> None:
     assert machine.pids(SERVICES) == before
     assert row in machine.ledger()
 
-    # As apt does it with many packages: a while goes by between unpacking and configuring.
-    starts = machine.starts()
-    unpack = f"dpkg --unpack /debs/sysresp_{NEXT}_all.deb"
-    machine.sh(f"{unpack} && sleep {3 * QUIET_SEC} && dpkg --configure sysresp")
+    install(machine, NEXT, "upgrade after a failed one")
     assert machine.controller() != first
-    assert machine.installed() == f"ii {NEXT}"
-    assert machine.starts() == starts + 1, "it restarted itself, and the package did"
     assert machine.pids(SERVICES) == before
     assert row in machine.ledger()
 
