@@ -89,10 +89,7 @@ class Manager(Protocol):
         """Start a transient unit; properties are (name, D-Bus signature, value)."""
 
     def try_restart(self, unit: str) -> int:
-        """Restart it if it is up or waits for its restart, else do nothing.
-
-        Below systemd 252 nothing is done for one that waits, either.
-        """
+        """Restart it if it is up or (since systemd 252) waits for its restart, else do nothing."""
 
     def kill(self, unit: str, signal: int) -> None:
         """Send the signal to every process of the unit (KillUnit, who=all)."""
@@ -241,6 +238,9 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Return seconds that only ever grow (CLOCK_MONOTONIC)."""
 
+    def uptime(self) -> float:
+        """Return such seconds that go on while the machine is asleep (CLOCK_BOOTTIME)."""
+
     def sleep(self, seconds: float) -> None:
         """Let that much time pass."""
 
@@ -336,8 +336,8 @@ class Records(Protocol):
     def since(self, cursor: str, units: Iterable[str]) -> tuple[list[Record], str, bool]:
         """Return the records of these units after the cursor, the new cursor, and whether that is all.
 
-        With "" no record is returned: the cursor is that of the end. Not all: the journal was vacuumed or
-        rotated past the cursor, or cannot be read at all (the cursor is then the one that was given).
+        With "": none, and the cursor of the end. Not all: the journal was vacuumed or rotated past the
+        cursor, or cannot be read at all (the cursor is then the one that was given).
         """
 
 

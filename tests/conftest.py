@@ -14,9 +14,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tests.ledger_world import World
 
 # No deadline in either: on a busy machine it would say only that the machine is busy.
 hypothesis.settings.register_profile("dev", deadline=None)
@@ -88,3 +92,19 @@ def no_child_left() -> Iterator[None]:
     yield
     left = _children() - before - of_session
     assert not left, f"processes left behind: {left}"
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[World]:
+    """A host in memory on which a file was applied, without a controller."""
+    from tests.ledger_world import living  # noqa: PLC0415 - most tests do without
+
+    with living(tmp_path) as one:
+        yield one
+
+
+@pytest.fixture
+def world(bare: World) -> World:
+    """The same with a controller, whose ledger is empty."""
+    bare.start_controller()
+    return bare

@@ -28,6 +28,9 @@ class FakeClock:
     def monotonic(self) -> float:
         return self._monotonic
 
+    def uptime(self) -> float:
+        return self._monotonic
+
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.wait(seconds, lambda: False)

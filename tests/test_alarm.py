@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,19 @@ class Told(Scene):
 
     def __init__(self, path: Path) -> None:
         self.posted: list[Message] = []
+        self.set_by: list[float] = []
         super().__init__(path)
 
     def begin(self) -> None:
         super().begin()
-        self.loop.post = self.posted.extend
+        self.loop.post = self
+
+    def add(self, messages: Sequence[Message]) -> None:
+        """As the post does."""
+        self.posted += messages
+
+    def clock_was_set(self, by: float) -> None:
+        self.set_by.append(by)
 
     def install(self, unit: str, supervision: Supervision, start_limit: str) -> None:
         text = TEXT.format(delay="1s", limit=start_limit)

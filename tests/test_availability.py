@@ -141,6 +141,23 @@ def test_clocks_that_were_set_back_make_no_negative_time() -> None:
     assert states(rows, Live(30)) == [(10, "unknown"), (100, "up")]
 
 
+HOLES = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 40)), max_size=4)
+
+
+@given(HOLES, st.integers(0, 100))
+def test_what_the_clock_never_showed_or_showed_twice_is_unknown(
+    holes: list[tuple[int, int]], began: int
+) -> None:
+    """But for the run that goes on, which began when it began."""
+    rows = [told(1, 20, 10, Fate.RETRY), told(2, 50, 20, Fate.STOPPED)]
+    live = Live(began if began > 50 else 0)
+    plain = seconds(timeline(rows, live, 0, 100), 0, 100)
+    hidden = {t for begin, length in holes for t in range(begin, begin + length) if t < (live.began or 100)}
+    spans = timeline(rows, live, 0, 100, [(begin, begin + length) for begin, length in holes])
+    assert seconds(spans, 0, 100) == [State.UNKNOWN if t in hidden else plain[t] for t in range(100)]
+    assert all(one.state is not other.state for one, other in pairwise(spans))
+
+
 def test_what_is_a_failure() -> None:
     def of(fate: Fate, result: str, because: str = "") -> bool:
         return is_failure(Exit(UNIT, "a", 1.0, result, fate=fate, because=because))

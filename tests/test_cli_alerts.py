@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,16 +16,10 @@ from sysresp.controller.incidents import Incident, Part, Told
 from sysresp.controller.telling import Message
 from sysresp.errors import Exit as Status
 from sysresp.ports import Line
-from tests.ledger_world import DB, WEB, World, living
+from tests.ledger_world import DB, WEB, World
 
 # typer 0.7 knows only `autocompletion`, and warns that Click has renamed it.
 pytestmark = pytest.mark.filterwarnings("ignore:'autocompletion' is renamed:DeprecationWarning")
-
-
-@pytest.fixture
-def bare(tmp_path: Path) -> Iterator[World]:
-    with living(tmp_path) as one:
-        yield one
 
 
 @pytest.fixture

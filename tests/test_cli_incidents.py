@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,10 @@ import pytest
 from sysresp.cli import incidents, remembered
 from sysresp.controller.events import Exit, Fate, Note, UnitMemory, Wait
 from sysresp.errors import Exit as Status
-from tests.ledger_world import DB, DISK, WEB, World, block, living
+from tests.ledger_world import DB, DISK, WEB, World, block
 
 # typer 0.7 knows only `autocompletion`, and warns that Click has renamed it.
 pytestmark = pytest.mark.filterwarnings("ignore:'autocompletion' is renamed:DeprecationWarning")
-
-
-@pytest.fixture
-def bare(tmp_path: Path) -> Iterator[World]:
-    with living(tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
-def world(bare: World) -> World:
-    bare.start_controller()
-    return bare
 
 
 def test_incidents_are_lines_with_what_followed(world: World) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,22 +9,10 @@ import pytest
 from sysresp.cli import remembered
 from sysresp.controller.events import Exit, Fate, UnitMemory, Wait
 from sysresp.errors import Exit as Status
-from tests.ledger_world import DB, DISK, WEB, World, block, living
+from tests.ledger_world import DB, DISK, WEB, World, block
 
 # typer 0.7 knows only `autocompletion`, and warns that Click has renamed it.
 pytestmark = pytest.mark.filterwarnings("ignore:'autocompletion' is renamed:DeprecationWarning")
-
-
-@pytest.fixture
-def bare(tmp_path: Path) -> Iterator[World]:
-    with living(tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
-def world(bare: World) -> World:
-    bare.start_controller()
-    return bare
 
 
 def test_a_chain_is_told_down_to_its_root(world: World) -> None:

@@ -13,11 +13,12 @@ from tests.fakes import FakeClock, FakeManager
 
 @pytest.mark.parametrize("clock", [RealClock(), FakeClock()], ids=["real", "fake"])
 def test_time_passes(clock: Clock) -> None:
-    wall, begun = clock.now(), clock.monotonic()
+    wall, begun, boot = clock.now(), clock.monotonic(), clock.uptime()
     assert wall > 1_600_000_000
     clock.sleep(0.01)
     clock.sleep(-1)
     assert clock.monotonic() >= begun + 0.01
+    assert clock.uptime() >= boot + 0.01
     assert clock.now() > wall
 
 

@@ -294,5 +294,33 @@ def test_nothing_is_sent_before_it_is_due(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("by", [-3600.0, 3600.0 * 24 * 30])
+def test_a_clock_that_is_set_delays_nothing_and_gives_nothing_up(tmp_path: Path, by: float) -> None:
+    """What fails is tried again as if nothing had been, and the end of quiet hours goes by the clock."""
+
+    async def scene() -> None:
+        bad = tmp_path / "bad"
+        bad.touch()
+        more = f"import os; sys.exit(os.path.exists({str(bad)!r}))"
+        office = Office(pauses=lambda _: 0.01, ops=appending(tmp_path / "out", more))
+        office.now = 1e9
+        office.post.begin()
+        office.post.add([message(1, at=office.now, due=office.now)])
+        await office.until(1)
+        office.now += by
+        office.post.clock_was_set(by)
+        assert {state for _, state in await office.until(len(office.verdicts) + 1)} == {"queued"}
+        bad.unlink()
+        office.post.add([message(2, at=office.now, due=office.now + 5)])
+        office.now += 5
+        office.post.clock_was_set(5)
+        while ("key-2", "delivered") not in await office.until(len(office.verdicts) + 1):
+            pass
+        assert ("key-1", "delivered") in await office.until(1)
+        office.post.close()
+
+    asyncio.run(scene())
+
+
 def test_the_pauses_grow_to_a_minute() -> None:
     assert [deliver.pause(n) for n in (1, 2, 5, 6, 100)] == [2, 4, 32, 60, 60]

@@ -6,7 +6,6 @@ import html
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,18 +14,12 @@ from hypothesis import strategies as st
 
 from sysresp.cli import graph_forms, rows, table
 from sysresp.cli.graph_forms import AFTER, BINDS, REQUIRES, WANTS, Edge, Graph, Node
-from tests.ledger_world import DB, DISK, WEB, World, block, living
+from tests.ledger_world import DB, DISK, WEB, World, block
 
 # typer 0.7 knows only `autocompletion`, and warns that Click has renamed it.
 pytestmark = pytest.mark.filterwarnings("ignore:'autocompletion' is renamed:DeprecationWarning")
 
 LEVELS = (rows.OK, rows.BUSY, rows.OFF, rows.BAD)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with living(tmp_path) as one:
-        yield one
 
 
 @st.composite
@@ -94,14 +87,14 @@ def test_a_long_chain() -> None:
     assert sum(1 for _ in graph_forms.text(Graph(nodes, edges), colour=False)) == 5000
 
 
-def test_what_is_drawn(world: World) -> None:
-    world.start_controller()
-    block(world)
-    world.manager.set_state(WEB, "inactive").extra |= {
+def test_what_is_drawn(bare: World) -> None:
+    bare.start_controller()
+    block(bare)
+    bare.manager.set_state(WEB, "inactive").extra |= {
         "After": [DB, DISK, "sysinit.target"],
         "Wants": ["ntp.service"],
     }
-    assert world.run("graph").splitlines() == [
+    assert bare.run("graph").splitlines() == [
         "web: blocked",
         "  wants ntp.service: missing",
         "  db: blocked",
@@ -109,20 +102,20 @@ def test_what_is_drawn(world: World) -> None:
         "cron@1: running",
         "cron@2: running",
     ]
-    assert world.run("graph", "db").splitlines() == ["db: blocked", "  disk: cooling down"]
-    text = world.run("graph", "--dot")
+    assert bare.run("graph", "db").splitlines() == ["db: blocked", "  disk: cooling down"]
+    text = bare.run("graph", "--dot")
     assert 'label="disk\\ncooling down"' in text
     assert text.count("style=solid") == 2
     assert text.count("style=dotted") == 1
-    assert "flowchart TD\n" in world.run("graph", "--mermaid")
-    world.run("graph", "--dot", "--svg", status=2)
-    world.run("graph", "nothing", status=4)
+    assert "flowchart TD\n" in bare.run("graph", "--mermaid")
+    bare.run("graph", "--dot", "--svg", status=2)
+    bare.run("graph", "nothing", status=4)
 
 
-def test_svg_needs_graphviz(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_svg_needs_graphviz(bare: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if shutil.which("dot") is not None:
-        drawn = world.run("graph", "--svg")
+        drawn = bare.run("graph", "--svg")
         assert "<svg" in drawn
         assert "cron@1" in html.unescape(drawn)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "install graphviz" in world.run("graph", "--svg", status=1)
+    assert "install graphviz" in bare.run("graph", "--svg", status=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,7 +14,7 @@ from sysresp.cli import log_text, logs
 from sysresp.errors import Exit
 from sysresp.systemd.export import Entry, parse
 from sysresp.systemd.logs import CORE, LINE, SAID, LogEntry, Wanted
-from tests.ledger_world import DB, WEB, World, living
+from tests.ledger_world import DB, WEB, World
 
 # typer 0.7 knows only `autocompletion`, and warns that Click has renamed it.
 pytestmark = pytest.mark.filterwarnings("ignore:'autocompletion' is renamed:DeprecationWarning")
@@ -150,12 +149,6 @@ class Canned:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with living(tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
 def canned() -> Iterator[Canned]:
     one = Canned([entry(text=f"line {n}", unit=(WEB, DB)[n % 2]) for n in range(200)])
     one.later = [entry(text="line 200"), entry(text="other")]
@@ -168,30 +161,30 @@ def shown(text: str) -> list[str]:
     return [line.partition(" | ")[2] for line in text.splitlines() if " | " in line]
 
 
-def test_of_no_names_it_is_all_services(world: World, canned: Canned) -> None:
-    assert shown(world.run("logs")) == [f"line {n}" for n in range(150, 200)]
+def test_of_no_names_it_is_all_services(bare: World, canned: Canned) -> None:
+    assert shown(bare.run("logs")) == [f"line {n}" for n in range(150, 200)]
     assert len(canned.asked[0].units) == 5
-    assert shown(world.run("logs", "db", "-n", "2")) == ["line 197", "line 199"]
-    assert len(shown(world.run("logs", "--since", "2h"))) == 200  # all of that time
+    assert shown(bare.run("logs", "db", "-n", "2")) == ["line 197", "line 199"]
+    assert len(shown(bare.run("logs", "--since", "2h"))) == 200  # all of that time
     assert canned.asked[-1].since > 0
-    world.run("logs", "nothing", status=Exit.UNKNOWN)
+    bare.run("logs", "nothing", status=Exit.UNKNOWN)
 
 
-def test_following_ends_well_by_ctrl_c(world: World, canned: Canned) -> None:
-    text = world.run("logs", "-f", "-n", "1")
+def test_following_ends_well_by_ctrl_c(bare: World, canned: Canned) -> None:
+    text = bare.run("logs", "-f", "-n", "1")
     assert shown(text) == ["line 199", "line 200", "other"]
     assert logs.NOT_READABLE in text
 
 
-def test_grep_means_the_last_that_match(world: World, canned: Canned) -> None:
-    assert shown(world.run("logs", "--grep", "LINE", "-n", "3")) == []
-    assert shown(world.run("logs", "-g", "line .*7", "-n", "3")) == ["line 179", "line 187", "line 197"]
+def test_grep_means_the_last_that_match(bare: World, canned: Canned) -> None:
+    assert shown(bare.run("logs", "--grep", "LINE", "-n", "3")) == []
+    assert shown(bare.run("logs", "-g", "line .*7", "-n", "3")) == ["line 179", "line 187", "line 197"]
     assert canned.taken < 200
-    assert shown(world.run("logs", "-f", "-g", "line 2", "-n", "2")) == ["line 28", "line 29", "line 200"]
+    assert shown(bare.run("logs", "-f", "-g", "line 2", "-n", "2")) == ["line 28", "line 29", "line 200"]
     assert canned.asked[-1].after == "199"
-    assert "--grep" in world.run("logs", "-g", "(", status=Exit.USAGE)
+    assert "--grep" in bare.run("logs", "-g", "(", status=Exit.USAGE)
 
 
-def test_json_is_for_programs(world: World, canned: Canned) -> None:
-    lines = [line for line in world.run("logs", "--json", "-n", "2").splitlines() if line.startswith("{")]
+def test_json_is_for_programs(bare: World, canned: Canned) -> None:
+    lines = [line for line in bare.run("logs", "--json", "-n", "2").splitlines() if line.startswith("{")]
     assert [json.loads(line)["service"] for line in lines] == ["web", "db"]

@@ -389,8 +389,6 @@ def test_nothing_that_is_stored_of_no_member_stays(scene: Scene) -> None:
 
 
 def test_an_empty_store_is_a_beginning() -> None:
-    from sysresp.controller.loop import remembered  # noqa: PLC0415
-
-    memory = remembered(Stored({}, {}, ""), "b")
+    memory = Stored({}, {}, "").memory("b")
     assert memory.boot == "b"
     assert not memory.units

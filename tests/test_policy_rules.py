@@ -22,7 +22,7 @@ from sysresp.controller.events import (
     Wait,
     Wake,
 )
-from sysresp.ports import JobRemoved, Seen
+from sysresp.ports import JobRemoved, Record, Seen
 from sysresp.units.supervision import Probe, Settings, Supervision
 from tests.policy_scenes import (
     DB,
@@ -123,6 +123,18 @@ def test_more_failures_than_the_ledger_may_have() -> None:
     told(22, Seen(WEB, "inactive", "dead", "C", "exit-code", changed=22.1))
     assert (told.of().is_stopped, told.of().wait) == (False, Wait.COOLDOWN)
     assert [type(action) for action in told(323, Wake())] == [Start]
+
+
+def test_what_a_limit_stopped_is_nobodys_wish_for_the_next_controller() -> None:
+    told = Controller(web=Supervision(failures=1, per_sec=60))
+    told(2, up(1, "A"), ended(2, "A", "auto-restart"))
+    told(12, up(11, "B"), ended(12, "B", "auto-restart"))
+    dead = Seen(WEB, "inactive", "dead", "B", "exit-code", changed=12.1)
+    told(12.1, dead)
+    assert told.rows["B"].fate is Fate.GAVE_UP
+    stopped = Record("stopped", WEB, "B", 0.0, 12.1, "b", job_type="stop")
+    told(20, Resync((dead,), (stopped,), True, 1.0, "start", "b"))
+    assert (told.rows["B"].fate, told.of().is_stopped) == (Fate.GAVE_UP, False)
 
 
 def test_failures_that_are_old_do_not_count() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,13 @@ from sysresp.controller.events import Exit, Fate, UnitMemory
 from sysresp.ports import Line
 from tests import report_scenes
 from tests.fakes import FakeClock, FakeFiles, FakeJournal, FakeManager, fake_host
-from tests.ledger_world import DB, WEB, World, living
+from tests.ledger_world import DB, WEB, World
 from tests.report_scenes import DAY, Life
 
 # typer 0.7 knows only `autocompletion`, and warns that Click has renamed it.
 pytestmark = pytest.mark.filterwarnings("ignore:'autocompletion' is renamed:DeprecationWarning")
 
 RUN = "5" * 32
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with living(tmp_path) as one:
-        one.start_controller()
-        yield one
 
 
 def up(world: World, unit: str, began: float) -> None:
@@ -156,11 +148,10 @@ def test_usage(world: World) -> None:
     world.run("report", "--project", "nothing", status=4)
 
 
-def test_without_a_ledger_it_says_so(tmp_path: Path) -> None:
-    with living(tmp_path) as bare:
-        assert "sysresp controller enable" in bare.run("report")
-        found = json.loads(bare.run("report", "--json"))["services"][0]
-        assert found["unknown_sec"] > found["up_sec"] > 0
+def test_without_a_ledger_it_says_so(bare: World) -> None:
+    assert "sysresp controller enable" in bare.run("report")
+    found = json.loads(bare.run("report", "--json"))["services"][0]
+    assert found["unknown_sec"] > found["up_sec"] > 0
 
 
 class Page(HTMLParser):

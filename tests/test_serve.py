@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sysresp.cli.daemon import is_being_upgraded
 from sysresp.controller.events import Member, Roster
 from sysresp.controller.ledger import Ledger
 from sysresp.controller.loop import Loop, Ports
@@ -127,6 +128,7 @@ class Scene:
         self.said: list[str] = []
         self.code = self.unit = "old"
         self.rss = 0
+        self.is_held = False
         self.is_service = True
         self.watchdog_sec = 0.0
         self.daemon: Daemon | None = None
@@ -156,6 +158,7 @@ class Scene:
             blind_since=lambda: 0.0,
             is_service=self.is_service,
             watchdog_sec=self.watchdog_sec,
+            is_held=lambda: self.is_held,
         )
         vitals = Vitals(self.systemd.clock.monotonic(), 0.0, "old", "old")
         stored = ledger.open()
@@ -235,6 +238,26 @@ def test_code_that_changed_is_followed_once_and_when_it_is_quiet(scene: Scene) -
     scene.disk.touch("/code/loop.py")
     scene.live(60)
     assert scene.restarts() == 1
+
+
+def test_who_upgrades_the_package_restarts_it_himself(scene: Scene) -> None:
+    scene.begin()
+    scene.is_held, scene.code = True, "new"
+    scene.disk.touch("/code/loop.py")
+    scene.live(QUIET_SEC * 5)
+    assert scene.restarts() == 0
+    scene.is_held = False  # ... and has not, for whatever reason
+    scene.live(QUIET_SEC + 1)
+    assert scene.restarts() == 1
+
+
+def test_an_upgrade_ends_or_is_given_up(tmp_path: Path) -> None:
+    mark = tmp_path / "upgrade"
+    assert not is_being_upgraded(str(mark))
+    mark.touch()
+    assert is_being_upgraded(str(mark))
+    os.utime(mark, (1e9, 1e9))
+    assert not is_being_upgraded(str(mark))
 
 
 def test_the_request_is_stored_before_it_is_made(scene: Scene) -> None:

@@ -7,8 +7,6 @@ import re
 import select
 import signal
 import termios
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -33,7 +31,7 @@ from sysresp.cli.top_view import (
 )
 from sysresp.controller.events import Exit, Fate, Note, UnitMemory, Wait
 from sysresp.errors import Exit as Status
-from tests.ledger_world import DB, DISK, WEB, World, block, living
+from tests.ledger_world import DB, DISK, WEB, World, block
 
 # typer 0.7 knows only `autocompletion`, and warns that Click has renamed it.
 pytestmark = pytest.mark.filterwarnings("ignore:'autocompletion' is renamed:DeprecationWarning")
@@ -141,30 +139,24 @@ def test_any_bytes_are_keys_or_nothing(data: bytes) -> None:
     assert not rest or rest[:1] == b"\033"
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with living(tmp_path) as one:
-        yield one
-
-
 def names(picture: Picture) -> dict[str, str]:
     return {row.name: row.state + (f": {row.reason}" if row.reason else "") for row in picture.services}
 
 
-def test_only_what_changed_is_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_changed_is_looked_at(bare: World, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = Picture(Asked())
     picture.load()
     assert names(picture) == dict.fromkeys(("disk", "db", "web", "cron@1", "cron@2"), "running")
     asked: list[str] = []
-    real = world.manager.units_by_name
+    real = bare.manager.units_by_name
 
     def counted(units: list[str]) -> object:
         asked.extend(units)
         return real(units)
 
-    monkeypatch.setattr(world.manager, "units_by_name", counted)
-    world.manager.set_state("shop-cron@1.service", "failed", "failed", "exit-code")
-    world.manager.set_state(WEB, "failed", "failed", "exit-code")
+    monkeypatch.setattr(bare.manager, "units_by_name", counted)
+    bare.manager.set_state("shop-cron@1.service", "failed", "failed", "exit-code")
+    bare.manager.set_state(WEB, "failed", "failed", "exit-code")
     picture.look(["shop-cron@1.service", "not-ours.service"])
     assert names(picture)["cron@1"].startswith("failed")
     assert names(picture)["web"] == "running"  # nobody said that it changed
@@ -173,16 +165,16 @@ def test_only_what_changed_is_looked_at(world: World, monkeypatch: pytest.Monkey
     picture.close()
 
 
-def test_the_ledger_says_more(world: World) -> None:
-    world.start_controller()
-    now = world.clock.now()
+def test_the_ledger_says_more(bare: World) -> None:
+    bare.start_controller()
+    now = bare.clock.now()
     picture = Picture(Asked(("web", "disk", "db")))
     picture.load()
-    block(world)
-    world.manager.set_state(WEB, "activating", "auto-restart", "exit-code")
+    block(bare)
+    bare.manager.set_state(WEB, "activating", "auto-restart", "exit-code")
     row = Exit(WEB, "a" * 32, now - 5, "exit-code", 1, 3, Fate.RETRY, now + 25, "", 1, 75.0)
-    memory = UnitMemory(wait=Wait.COOLDOWN, wake_at=world.clock.monotonic() + 99)
-    world.ledger.commit([row], [Note("unhealthy", DB, "no answer", now - 3)], units={DISK: memory})
+    memory = UnitMemory(wait=Wait.COOLDOWN, wake_at=bare.clock.monotonic() + 99)
+    bare.ledger.commit([row], [Note("unhealthy", DB, "no answer", now - 3)], units={DISK: memory})
     picture.look([WEB])
     picture.remember()
     assert names(picture)["disk"].startswith("cooling down")
@@ -199,17 +191,17 @@ def test_the_ledger_says_more(world: World) -> None:
     picture.close()
 
 
-def test_use_is_read_from_the_control_groups(world: World) -> None:
+def test_use_is_read_from_the_control_groups(bare: World) -> None:
     picture = Picture(Asked(("web",)))
-    unit = world.manager.set_state(WEB, "active")
+    unit = bare.manager.set_state(WEB, "active")
     unit.extra["ControlGroup"] = "/shop.slice/shop-web.service"
     picture.load()
     place = "/sys/fs/cgroup/shop.slice/shop-web.service"
     for cpu in (1_000_000, 1_500_000):
-        world.files.write(f"{place}/cpu.stat", f"usage_usec {cpu}\nuser_usec 1\n".encode())
-        world.files.write(f"{place}/memory.current", b"4096\n")
+        bare.files.write(f"{place}/cpu.stat", f"usage_usec {cpu}\nuser_usec 1\n".encode())
+        bare.files.write(f"{place}/memory.current", b"4096\n")
         picture.measure(picture.services)
-        world.clock.sleep(2)
+        bare.clock.sleep(2)
     assert picture.use == {WEB: Use(25.0, 4096)}
     picture.measure([])
     assert picture.use == {}
@@ -245,6 +237,6 @@ def test_the_terminal_comes_back_from_an_error() -> None:
     assert found == handlers
 
 
-def test_it_needs_a_terminal_and_no_json(world: World) -> None:
-    assert "sysresp status" in world.run("top", status=Status.USAGE)
-    assert "exclude each other" in world.run("status", "--watch", "--json", status=Status.USAGE)
+def test_it_needs_a_terminal_and_no_json(bare: World) -> None:
+    assert "sysresp status" in bare.run("top", status=Status.USAGE)
+    assert "exclude each other" in bare.run("status", "--watch", "--json", status=Status.USAGE)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from sysresp.cli import hosts, outcome_text, running
 from sysresp.cli.boundary import usage
 from sysresp.errors import Exit, SysrespError
 from sysresp.model import Mode, Scope
+from sysresp.ports import Host
 from sysresp.reconcile.act import act
 from sysresp.reconcile.lock import locked
 from sysresp.reconcile.manifest import Manifest, ManifestUnit
@@ -38,7 +40,7 @@ def run(verb: str, names: Sequence[str], *, project: str, scope: Scope, colour: 
     for manifest, own, _ in chosen(names, project, scope):
         with running.progress() as show:
             host = hosts.host(scope, Mode(manifest.mode))
-            with locked(host, manifest.project, hosts.holder(verb), wait_sec=None):
+            with _alone(host, manifest.project, verb):
                 outcome = act(wanted, manifest, own, host, on_event=show)
         running.report(
             Plan(project=manifest.project), outcome, spec=None, user=user, colour=colour, verb=verb
@@ -50,6 +52,24 @@ def run(verb: str, names: Sequence[str], *, project: str, scope: Scope, colour: 
         if outcome.interrupted:
             break
     return status
+
+
+@contextmanager
+def _alone(host: Host, project: str, verb: str) -> Iterator[None]:
+    """Keep an apply away meanwhile; whoever may not take the lock goes on, and is told.
+
+    The lock is root's, and who may start a unit is for polkit to say, as it is with systemctl(1).
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(host, project, hosts.holder(verb), wait_sec=None))
+        except PermissionError as error:
+            print(
+                f"cannot take the lock ({error.filename}: {error.strerror}): goes on without it, "
+                f"as systemctl does; an apply of {project} at the same time may undo this",
+                file=sys.stderr,
+            )
+        yield
 
 
 def _finish(outcome: Outcome, again: str) -> int:

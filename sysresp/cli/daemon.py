@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from posixpath import dirname
 from typing import Any
@@ -30,6 +31,10 @@ from sysresp.units import alerting
 from sysresp.units.supervision import Settings, loads, loads_settings
 
 CODE = dirname(sysresp.__file__)
+UPGRADE = "/run/sysresp/upgrade"
+"""There while our package is being upgraded: preinst of the .deb, and %pre of the .rpm, make it."""
+
+_UPGRADE_SEC = 900.0
 _CALL_SEC = "5s"  # sd-bus waits 25 s by default, and all the daemon waits with it
 
 
@@ -100,6 +105,7 @@ async def _serve(scope: str, code: str, heard: Listening) -> int:
         blind_since=unit.left_active,
         is_service=bool(os.environ.get("INVOCATION_ID")) and unit.main_pid() == os.getpid(),
         watchdog_sec=notify.watchdog_sec,
+        is_held=is_being_upgraded,
     )
     loop = Loop(ports, stored, descriptor=descriptor, since=since)
     if trouble:
@@ -117,7 +123,7 @@ async def _serve(scope: str, code: str, heard: Listening) -> int:
         daemon.message_tried,
         queued,
     )
-    loop.post = post.add
+    loop.post = post
     _take_fallback(loop, _state_directory(scope))
     status = await daemon.run(probes, stored.meta.get(REQUEST, ""), post.begin)
     probes.close()
@@ -220,6 +226,14 @@ def fingerprint(top: str) -> str:
             stat = os.stat(f"{directory}/{name}")
             facts.append((directory, name, stat.st_size, stat.st_mtime_ns))
     return f"{sysresp.__version__}-{hash_of(repr(facts))}"
+
+
+def is_being_upgraded(mark: str = UPGRADE) -> bool:
+    """Say whether our package is being upgraded; one that takes so long has been given up."""
+    try:
+        return abs(time.time() - os.stat(mark).st_mtime) < _UPGRADE_SEC
+    except OSError:
+        return False
 
 
 def hash_of(text: str) -> str:

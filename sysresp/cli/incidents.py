@@ -93,7 +93,7 @@ def fate_words(one: Exit, now: float) -> str:
     if one.fate is Fate.RETRY and one.retry_at:
         words += (
             f" in {span(one.retry_at - now)}"
-            if one.retry_at > now + 1
+            if one.when <= now < one.retry_at - 1  # else the clock was set back since
             else f" at {stamp(one.retry_at)[11:]}"
         )
     if one.because:

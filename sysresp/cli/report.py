@@ -19,10 +19,11 @@ from sysresp.cli import hosts, remembered, report_facts, report_forms, since, st
 from sysresp.cli.boundary import usage
 from sysresp.cli.incidents import NO_LEDGER
 from sysresp.cli.report_facts import Most, Named, Report
-from sysresp.controller.availability import Live
-from sysresp.controller.events import UnitMemory
+from sysresp.controller.availability import Hole, Live
+from sysresp.controller.events import Note, UnitMemory
 from sysresp.controller.reader import Reader
 from sysresp.controller.tables import LedgerTrouble, Told
+from sysresp.controller.wall import hole
 from sysresp.errors import Exit as Status
 from sysresp.errors import SysrespError
 from sysresp.model import Mode, Scope
@@ -111,10 +112,13 @@ def gather(asked: Asked) -> Report:
     try:
         with Reader(path) if path else nullcontext() as reader:
             known = reader.stored().units if reader is not None else {}
+            holes = _holes(reader)
+            if any(end > begin for _, end in holes):
+                remarks.append("the clock was set: times that it never showed, or showed twice, are unknown")
             for one in _named(asked, host, now, known):
                 told = _told(reader, one.unit, begin)
                 of_unit = heard.get(one.unit, report_facts.Heard())
-                found.append(report_facts.service(one, told, of_unit, begin, now.when))
+                found.append(report_facts.service(one, told, of_unit, begin, now.when, holes))
     except LedgerTrouble as trouble:
         raise SysrespError(trouble.why) from trouble
     return Report(begin, now.when, report_facts.in_order(found), tuple(remarks))
@@ -138,6 +142,12 @@ def _told(reader: Reader | None, unit: str, begin: float) -> list[Told]:
     if reader is None:
         return []
     return [*reader.told((unit,), until=begin, limit=1), *reader.told((unit,), since=begin)]
+
+
+def _holes(reader: Reader | None) -> list[Hole]:
+    """Return the times of which the clock knows nothing, for it was set."""
+    notes = [one.what for one in reader.notes("clock")] if reader is not None else []
+    return [hole(note) for note in notes if isinstance(note, Note)]
 
 
 def _named(asked: Asked, host: Host, now: remembered.Now, known: Mapping[str, UnitMemory]) -> list[Named]:
@@ -176,7 +186,9 @@ def _live(said: Mapping[str, object], memory: UnitMemory | None, now: remembered
     began = 0.0
     if said.get("MainPID"):
         monotonic = _seconds(said.get("ExecMainStartTimestampMonotonic"))
-        began = _seconds(said.get("ExecMainStartTimestamp")) or now.epoch(monotonic)
+        began = _seconds(said.get("ExecMainStartTimestamp"))
+        if not 0 < began <= now.when:  # the clock was set back since
+            began = now.epoch(monotonic)
     elif (said.get("ActiveState"), said.get("SubState")) == ("active", "running"):
         began = _seconds(said.get("ActiveEnterTimestamp"))  # one of which systemd knows no main process
     if memory is None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sysresp.cli.incidents import exit_words
 from sysresp.cli.words import NOT_SET, plural, size, span
 from sysresp.controller import fingerprint
-from sysresp.controller.availability import Figures, Live, Span, figures, is_failure, timeline
+from sysresp.controller.availability import Figures, Hole, Live, Span, figures, is_failure, timeline
 from sysresp.controller.events import Exit
 from sysresp.controller.tables import Told
 from sysresp.ports import Line
@@ -111,9 +111,11 @@ class Section(NamedTuple):
     numbers: frozenset[int] = frozenset()  # columns that are right-aligned
 
 
-def service(named: Named, rows: Sequence[Told], heard: Heard, since: float, until: float) -> Service:
+def service(  # noqa: PLR0917
+    named: Named, rows: Sequence[Told], heard: Heard, since: float, until: float, holes: Sequence[Hole] = ()
+) -> Service:
     """Return what these rows, those of the window and the last before it, say of the unit."""
-    spans = tuple(timeline(rows, named.live, since, until))
+    spans = tuple(timeline(rows, named.live, since, until, holes))
     ended = [one.what for one in rows if isinstance(one.what, Exit) and one.at >= since]
     failed = [one for one in ended if is_failure(one)]
     last: dict[tuple[str, int, int, str, str], Exit] = {}  # of each kind of failure

@@ -108,7 +108,7 @@ def room(view: View, size: Size) -> tuple[int, int]:
     body = max(1, size.height - 3)
     if body < _LEAST or not view.events:
         return body, 0
-    events = min(len(view.events) + 1, max(body // 3, body - len(view.shown)))
+    events = min(len(view.events) + 1, max(body // 3, body - max(1, len(view.shown))))
     return body - events, events
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sysresp.controller.correlate import correlate, due
 from sysresp.controller.events import Action, Memory, UnitMemory
-from sysresp.controller.incidents import Batch, Incident, Open, failures_of
+from sysresp.controller.incidents import Batch, Incident, Open, failures_of, moved
 from sysresp.controller.telling import HOUR_SEC, Message, Moment, Sent, sent_key, tell
 
 if TYPE_CHECKING:
@@ -76,6 +76,14 @@ class Alarm:
         waits = (*self._dues.values(), due(self.known) or _NEVER)
         self.due = min(waits) if min(waits) < _NEVER else 0.0
         return touched, messages
+
+    def clock_was_set(self, by: float) -> Mapping[int, Incident]:
+        """Take in that the clock was set by so many seconds; return the incidents, to be stored."""
+        self.known = moved(self.known, by)
+        self.sent = {key: tuple(at + by for at in times) for key, times in self.sent.items()}
+        self._dues.clear()
+        self.due = 1.0 if self.known.incidents else 0.0
+        return self.known.incidents
 
     def _remember(self, touched: Mapping[int, Incident], messages: Sequence[Message], when: float) -> None:
         still = {number: one for number, one in touched.items() if not one.resolved}

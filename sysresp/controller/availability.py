@@ -66,6 +66,9 @@ class Span(NamedTuple):
         return self.end - self.begin
 
 
+Hole = tuple[float, float]
+
+
 class Figures(NamedTuple):
     """What a line of time comes to."""
 
@@ -120,10 +123,13 @@ def _run(one: Exit) -> _Run:
     return _Run(end, begin, bool(ran <= 0 and has_run), one.source == "journal", AFTER[one.fate])
 
 
-def timeline(rows: Iterable[Told], live: Live, since: float, until: float) -> list[Span]:
+def timeline(
+    rows: Iterable[Told], live: Live, since: float, until: float, holes: Iterable[Hole] = ()
+) -> list[Span]:
     """Return the states of one unit from `since` to `until`, in order, no two of a kind side by side.
 
-    `rows` are its exits, in any order: those of the window, and the last one before it.
+    `rows` are its exits, in any order: those of the window, and the last one before it. `holes` are times
+    that a clock which was set never showed, or showed twice: only of the run that goes on more is known.
     """
     rows = sorted(
         rows, key=itemgetter(0)
@@ -149,7 +155,28 @@ def timeline(rows: Iterable[Told], live: Live, since: float, until: float) -> li
         at, after = doubts[len(runs)]
         line.append((at, State.UNKNOWN))
     line.append((until, after if live.is_known else State.UNKNOWN))
-    return _spans(line, since, until)
+    known_from = live.began or until
+    return _with_holes(
+        _spans(line, since, until), [(begin, min(end, known_from)) for begin, end in sorted(holes)]
+    )
+
+
+def _with_holes(spans: list[Span], holes: Iterable[Hole]) -> list[Span]:
+    for begin, end in holes:
+        parts: list[Span] = []
+        for span in spans:
+            inner = Span(max(span.begin, begin), min(span.end, end), State.UNKNOWN)
+            if inner.length <= 0:
+                parts.append(span)
+            else:
+                parts += [span._replace(end=inner.begin), inner, span._replace(begin=inner.end)]
+        spans = []
+        for part in parts:
+            if part.length > 0 and spans and spans[-1].state is part.state:
+                spans[-1] = spans[-1]._replace(end=part.end)
+            elif part.length > 0:
+                spans.append(part)
+    return spans
 
 
 def _spans(line: Iterable[tuple[float, State]], since: float, until: float) -> list[Span]:

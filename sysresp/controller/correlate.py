@@ -96,7 +96,9 @@ class _Desk:
         if one.invocation in told:
             return
         settings, at = self.batch.roster.settings, one.when or self.batch.when
-        recent = tuple(sorted((*recent, Failure(at, one.invocation, exit_words(one)))))
+        failures = (*recent, Failure(at, one.invocation, exit_words(one)))
+        # None is yet to come: one that seems so is from before the clock was set back.
+        recent = tuple(sorted(failure._replace(at=min(failure.at, self.batch.when)) for failure in failures))
         first = recent[-1].at - settings.flaps_sec
         recent = tuple(failure for failure in recent if failure.at > first)[-settings.flaps :]
         self.recent = {**self.recent, one.unit: recent}

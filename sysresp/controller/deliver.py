@@ -79,7 +79,7 @@ class Post:
         self._timer: asyncio.TimerHandle | None = None
         self._has_begun = False
         for one in queued:
-            self._box(one.message.receiver).queue.append(one)
+            self._put(one)
 
     def begin(self) -> None:
         """Deliver from now on: the receivers are known."""
@@ -89,8 +89,17 @@ class Post:
     def add(self, messages: Iterable[Message]) -> None:
         """Deliver these, which are in the ledger."""
         for message in messages:
-            self._box(message.receiver).queue.append(Queued(message))
+            self._put(Queued(message))
         self.pump()
+
+    def clock_was_set(self, by: float) -> None:
+        """Take in that the wall clock was set by so many seconds: nothing becomes older or younger."""
+        for box in self._boxes.values():
+            aged = (one.message._replace(at=one.message.at + by) for one in box.queue)
+            box.queue = deque(
+                one._replace(message=message) for one, message in zip(box.queue, aged, strict=True)
+            )
+        self.pump()  # what waits for the end of quiet hours goes by the clock
 
     def close(self) -> None:
         """Kill what is under way: it is queued still."""
@@ -110,6 +119,11 @@ class Post:
 
     def _box(self, receiver: str) -> _Box:
         return self._boxes.setdefault(receiver, _Box())
+
+    def _put(self, one: Queued) -> None:
+        if one.message.due <= one.message.at:  # it waits for nothing, whatever the clock will be set to
+            one = one._replace(message=one.message._replace(due=0.0))
+        self._box(one.message.receiver).queue.append(one)
 
     def pump(self) -> None:
         """Begin every try that is due, who was tried longest ago first, and set the timer for the next."""

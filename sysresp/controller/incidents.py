@@ -60,6 +60,7 @@ class Incident(NamedTuple):
     resolved: float = 0.0  # when all was well; 0: it is not over
     into: int = 0  # the incident that it turned out to be a consequence of
     told: Mapping[str, Told] = {}  # by receiver, "PROJECT/NAME"
+    named: float = 0.0  # what `opened` was before the clock was set: messages go on being named by it
 
     def units(self) -> tuple[str, ...]:
         """Return its units, the root first."""
@@ -106,6 +107,30 @@ class Outcome(NamedTuple):
 
     known: Open
     touched: Mapping[int, Incident] = {}  # new, changed or over: to be stored
+
+
+def moved(known: Open, by: float) -> Open:
+    """Return the same after the clock was set by so many seconds: nothing is older or younger for that."""
+
+    def at(instant: float) -> float:
+        return instant and instant + by
+
+    incidents = {
+        number: one._replace(
+            opened=at(one.opened),
+            named=one.named or one.opened,
+            well_since=at(one.well_since),
+            ends=at(one.ends),
+            parts=tuple(part._replace(since=at(part.since)) for part in one.parts),
+            told={name: Told._make(map(at, told)) for name, told in one.told.items()},
+        )
+        for number, one in known.incidents.items()
+    }
+    recent = {
+        unit: tuple(failure._replace(at=at(failure.at)) for failure in failures)
+        for unit, failures in known.recent.items()
+    }
+    return known._replace(incidents=incidents, recent=recent)
 
 
 def failures_of(actions: Iterable[Action]) -> tuple[Exit, ...]:

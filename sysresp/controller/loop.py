@@ -27,7 +27,6 @@ from sysresp.controller.events import (
     Kill,
     Look,
     Member,
-    Memory,
     NewRoster,
     Note,
     Recount,
@@ -41,14 +40,14 @@ from sysresp.controller.events import (
     Start,
     Stop,
     UnitMemory,
-    Wait,
     Wake,
 )
 from sysresp.controller.incident_rows import Verdict
-from sysresp.controller.owed import Owed, Store
+from sysresp.controller.owed import Owed, Store, changes
 from sysresp.controller.policy import decide
 from sysresp.controller.tables import Stored
 from sysresp.controller.telling import Message
+from sysresp.controller.wall import WALL, WallClock, clock_note
 from sysresp.errors import Exit as Status
 from sysresp.errors import SysrespError
 from sysresp.ports import Clock, Lost, Manager, Notify, Question, Records, Signals, UnitProblem
@@ -65,6 +64,15 @@ class Prober(Protocol):
     def watch(self, unit: str, invocation: str, probe: Any, started: float) -> None: ...
 
     def forget(self, unit: str) -> None: ...
+
+
+class Poster(Protocol):
+    """What the loop needs of `deliver.Post`."""
+
+    def add(self, messages: Sequence[Message]) -> None:
+        """Deliver these, which are stored."""
+
+    def clock_was_set(self, by: float) -> None: ...
 
 
 class Ports(NamedTuple):
@@ -88,13 +96,16 @@ class Loop:
         """`descriptor` is that of signals which are open already, `since` that instant."""
         self.ports = ports
         self.version = 0  # of systemd; known when it is connected to
-        self.memory = remembered(stored, ports.boot)
+        self.memory = stored.memory(ports.boot)
         self.cursor = stored.cursor
         self.owed = Owed(ports.ledger, {"boot": ports.boot}, ports.log)
         self.last: deque[Event] = deque(maxlen=50)  # for the record of a bug
         self.alarm = Alarm(ports.ledger.alarm)
+        is_same_boot = stored.meta.get("boot") == ports.boot
+        self.wall = WallClock(ports.clock, stored.meta.get(WALL, "") if is_same_boot else "")
+        self.owed.facts[WALL] = self.owed.meta[WALL] = self.wall.text()
         self.probes: Prober | None = None
-        self.post: Callable[[Sequence[Message]], None] | None = None  # delivers messages, once stored
+        self.post: Poster | None = None
         self.is_connected = False
         self.blind_sec = 0.0  # for how long nobody listened before the last `connect`
         self._descriptor = descriptor
@@ -134,7 +145,7 @@ class Loop:
         records, cursor, is_whole = self.ports.records.since(self.cursor, names)
         # A signal that came meanwhile is handled afterwards; what it tells again is known by then.
         event = Resync(tuple(seen), tuple(records), is_whole, blind_sec, cause)
-        self._queue.append(event._replace(boot=self.ports.boot, wall_offset=self._wall_offset()))
+        self._queue.append(event._replace(boot=self.ports.boot, wall_offset=self.wall.offset()))
         self._run(cursor)
         is_much = len(records) > _MUCH
         del event, records
@@ -170,9 +181,6 @@ class Loop:
         trouble = f"; {self.owed.trouble}" if self.owed.trouble else ""
         return f"{len(self.memory.roster.members)} units are looked after{trouble}"
 
-    def _wall_offset(self) -> float:
-        return self.ports.clock.now() - self.ports.clock.monotonic()
-
     def roster_changed(self) -> None:
         """Read the manifests again."""
         roster = self.ports.load_roster()
@@ -190,7 +198,7 @@ class Loop:
 
     def woken(self) -> None:
         """Take in that time has passed."""
-        self._queue.append(Wake(self._wall_offset()))
+        self._queue.append(Wake(self.wall.offset()))
         self._run()
 
     # What follows
@@ -204,6 +212,8 @@ class Loop:
 
     def step(self, events: Sequence[Event], cursor: str | None = None, *, looks: bool = True) -> None:
         """Decide, store, do: in this order; without `looks` somebody else looks at everything."""
+        if by := self.wall.was_set():
+            self._clock_was_set(by)
         now = self.ports.clock.monotonic()
         before, memory = self.memory, self.memory
         actions: list[Action] = []
@@ -216,7 +226,7 @@ class Loop:
         changed = changes(before.units, memory.units)
         messages = self._store(actions, changed, cursor)
         if messages and self.post is not None:
-            self.post(messages)
+            self.post.add(messages)
         self._probe(changed)
         for action in actions:
             self._do(action)
@@ -228,6 +238,17 @@ class Loop:
             self._watch()  # no longer those of the answer that nobody waits for
         if any(isinstance(action, Recount) for action in actions):
             self.resync("runs that no signal told of")
+
+    def _clock_was_set(self, by: float) -> None:
+        """Go on as if it had always been so; nothing that is measured is by that clock."""
+        note = clock_note(by, self.ports.clock.now())
+        self.owed.notes.append(note)
+        self.ports.log(5, note.text)
+        self.memory = self.memory._replace(wall_offset=self.wall.offset())
+        self.owed.incidents |= self.alarm.clock_was_set(by)
+        self.owed.facts[WALL] = self.owed.meta[WALL] = self.wall.text()
+        if self.post is not None:
+            self.post.clock_was_set(by)
 
     def _store(
         self, actions: Sequence[Action], changed: Mapping[str, UnitMemory | None], cursor: str | None
@@ -254,7 +275,7 @@ class Loop:
 
     def wake_at(self) -> float:
         """Return when `woken` is wanted next, for a unit or for an incident; 0: never."""
-        due = self.alarm.due and max(1e-6, self.alarm.due - self._wall_offset())
+        due = self.alarm.due and max(1e-6, self.alarm.due - self.wall.offset())
         return min((at for at in (self.memory.wake_at(), due) if at), default=0.0)
 
     def verdict(self, verdict: Verdict) -> None:
@@ -368,31 +389,6 @@ def _short(event: Event) -> Event:
     if not isinstance(event, Resync):
         return event
     return event._replace(seen=event.seen[:_SHOWN], records=event.records[:_SHOWN])
-
-
-def remembered(stored: Stored, boot: str) -> Memory:
-    """Return the memory that was stored, of whatever boot that was; its roster is what it knows units of."""
-    units = stored.units
-    return Memory(
-        boot=stored.meta.get("boot", boot),
-        units=units,
-        roster=Roster({u: Member(u) for u in units}),
-        # Else what blocked units wait for is forgotten with the roster that does not have it.
-        blocked=frozenset(name for name, unit in units.items() if unit.wait is Wait.BLOCKED),
-    )
-
-
-def changes(
-    before: Mapping[str, UnitMemory], after: Mapping[str, UnitMemory]
-) -> dict[str, UnitMemory | None]:
-    """Return the units of which the memory is another one now, None for those that were forgotten."""
-    if before is after:
-        return {}
-    found: dict[str, UnitMemory | None] = {
-        name: unit for name, unit in after.items() if before.get(name) is not unit
-    }
-    found |= dict.fromkeys(before.keys() - after.keys())
-    return found
 
 
 def _items(value: object) -> Iterable[object]:

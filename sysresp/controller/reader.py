@@ -110,6 +110,10 @@ class Reader:
         found.sort(key=lambda one: one.at)
         return (found[-limit:] if limit else found), Place(exits, notes)
 
+    def notes(self, kind: str) -> list[Told]:
+        """Return all notes of this kind, oldest first."""
+        return self._told("note", (), (kind,))
+
     def count(self, unit: str, since: float) -> int:
         """Return how many exits of the unit there were since then."""
         found = self._rows("SELECT count(*) FROM exit WHERE unit = ? AND at >= ?", (unit, since))
@@ -137,9 +141,12 @@ class Reader:
         return found
 
     def last(self, unit: str) -> Exit | None:
-        """Return the newest exit of the unit."""
-        found = self.exits((unit,), limit=1)
-        return found[0] if found else None
+        """Return the exit of the unit's last run that has ended, or else the newest."""
+        known = self.unit(unit)
+        run = "" if known is None else known.invocation if known.is_ended else known.previous
+        rows = self._rows(f"{tables.EXITS} WHERE unit = ? AND invocation = ?", (unit, run)) if run else []
+        told = [tables.to_exit(row) for row in rows] or self.told((unit,), limit=1)
+        return told[0].what if told and isinstance(told[0].what, Exit) else None
 
     def stored(self) -> Stored:
         """Return everything that the controller remembers."""

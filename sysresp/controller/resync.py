@@ -241,7 +241,10 @@ def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths) ->
     unit, known = seen.unit, draft.get(seen.unit)
     if known is None:
         return
-    looks_self_made = known.is_ended and known.wait is Wait.NOTHING and known.fate in SELF_MADE
+    # Not if it is known why: a limit of ours stops it, too.
+    looks_self_made = (
+        known.is_ended and known.wait is Wait.NOTHING and known.fate in SELF_MADE and not known.why
+    )
     if looks_self_made and told.stopped_at(known.invocation):  # its end was seen, but not who ended it
         known = known._replace(is_stopped=True, fate=Fate.STOPPED, failures=0, cooldowns=0, recent=())
         draft.refate(unit, known)

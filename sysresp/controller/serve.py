@@ -50,6 +50,9 @@ class Own(NamedTuple):
     blind_since: Callable[[], float]  # when its predecessor ended, CLOCK_MONOTONIC; 0: unknown
     is_service: bool  # it runs as SELF
     watchdog_sec: float  # 0: none
+    is_held: Callable[[], bool] = lambda: (
+        False
+    )  # a package manager is at work, and restarts us when it is done
 
 
 class Daemon:
@@ -234,6 +237,9 @@ class Daemon:
 
     def _look_at_self(self) -> None:
         self._quiet = None
+        if self.own.is_held():
+            self._settle()
+            return
         unit = self.own.unit() if self._is_unit_old else ""
         if unit:
             self._is_unit_old = False

@@ -15,7 +15,7 @@ from enum import StrEnum
 from math import isnan
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
-from sysresp.controller.events import Exit, Fate, Note, UnitMemory
+from sysresp.controller.events import Exit, Fate, Member, Memory, Note, Roster, UnitMemory, Wait
 
 FILE = "ledger.db"
 """Its name in the controller's StateDirectory (`reconcile.layout.controller_dirs`)."""
@@ -158,6 +158,16 @@ class Stored(NamedTuple):
     units: dict[str, UnitMemory]
     meta: dict[str, str]
     cursor: str  # of the journal; "" if there is none yet
+
+    def memory(self, boot: str) -> Memory:
+        """Return the memory, of whatever boot that was; its roster is what it knows units of."""
+        return Memory(
+            boot=self.meta.get("boot", boot),
+            units=self.units,
+            roster=Roster({unit: Member(unit) for unit in self.units}),
+            # Else what blocked units wait for is forgotten with the roster that does not have it.
+            blocked=frozenset(name for name, unit in self.units.items() if unit.wait is Wait.BLOCKED),
+        )
 
 
 class LedgerTrouble(Exception):

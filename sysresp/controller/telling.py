@@ -81,7 +81,7 @@ def tell(incident: Incident, roster: Roster, moment: Moment, sent: Sent) -> Tell
             continue
         told[name] = known._replace(last=moment.when, **({} if kind == "again" else {kind: moment.when}))
         which = f"again-{int(moment.when)}" if kind == "again" else kind
-        key = f"{moment.host}-{incident.id}-{int(incident.opened * 1000)}-{which}"
+        key = f"{moment.host}-{incident.id}-{int((incident.named or incident.opened) * 1000)}-{which}"
         body = json.dumps(body_of(incident, roster, kind, key, moment))
         due = quiet_until(receiver, moment, moment.when)
         messages.append(Message(key, name, incident.id, kind, incident.root, moment.when, due, body))
@@ -95,7 +95,7 @@ def tell(incident: Incident, roster: Roster, moment: Moment, sent: Sent) -> Tell
 
 def _has_room(receiver: Receiver, kind: str, times: tuple[float, ...], when: float) -> float:
     """Return when `most` allows one more message; who is told of the beginning is told of the end."""
-    recent = sorted(at for at in times if at > when - HOUR_SEC)
+    recent = sorted(at for at in times if when - HOUR_SEC < at <= when)  # the clock may have been set back
     needed = 2 if kind == "opened" and receiver.resolve and receiver.most > 1 else 1
     many = len(recent) + needed - receiver.most
     return recent[many - 1] + HOUR_SEC if many > 0 else 0.0

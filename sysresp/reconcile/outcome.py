@@ -8,12 +8,12 @@ that it is up, that it has finished well, or that its conditions told it not to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sysresp.model import NOWHERE, Origin
-from sysresp.ports import Host, UnitProblem, UnitState
+from sysresp.ports import Host, Question, UnitProblem, UnitState
 from sysresp.reconcile.explain import cause_key, job_words, refused_words, result_words
 from sysresp.reconcile.manifest import patterns
 from sysresp.reconcile.settle import Fall
@@ -94,6 +94,7 @@ def outcome(plan: Plan, host: Host, ledger: Ledger, *, interrupted: bool, timed_
     failures: list[UnitOutcome] = []
     skipped: list[UnitOutcome] = []
     unbegun = []
+    others: list[tuple[Awaited, UnitState]] = []
     counts: dict[Verb, int] = {}
     for awaited in plan.awaited:
         row = rows.get(awaited.unit, UnitState(awaited.unit, "", "not-found", "inactive", "dead", 0, ""))
@@ -104,10 +105,13 @@ def outcome(plan: Plan, host: Host, ledger: Ledger, *, interrupted: bool, timed_
         elif _is_well(awaited, row, ledger):
             counts[awaited.verb] = counts.get(awaited.verb, 0) + 1
         else:
-            found, failed = _look_closer(host, awaited, row, ledger, plan.prober)
-            if failed:
-                ledger.failed.add(awaited.unit)
-            (failures if failed else skipped).append(found)
+            others.append((awaited, row))
+    asked = _ask(host, [awaited for awaited, _ in others if _is_asked(awaited, ledger)])
+    for awaited, row in others:
+        found, failed = _look_closer(host, awaited, row, ledger, plan.prober, asked.get(awaited.unit, {}))
+        if failed:
+            ledger.failed.add(awaited.unit)
+        (failures if failed else skipped).append(found)
     return Outcome(
         project=plan.project,
         failures=tuple(_finish(f, host, ledger.failed, n) for n, f in enumerate(failures)),
@@ -136,8 +140,25 @@ def _is_well(awaited: Awaited, row: UnitState, ledger: Ledger) -> bool:
     )
 
 
-def _look_closer(
-    host: Host, awaited: Awaited, row: UnitState, ledger: Ledger, prober: str
+def _is_asked(awaited: Awaited, ledger: Ledger) -> bool:
+    return awaited.unit not in ledger.refused and awaited.verb is not Verb.STOP
+
+
+def _ask(host: Host, awaited: Sequence[Awaited]) -> dict[str, dict[str, Any]]:
+    """Return what systemd knows of these, in one go: while they all crash again, each answer is late."""
+    questions = [Question(one.unit, "Unit", _UNIT) for one in awaited]
+    for one in awaited:
+        kind = one.unit.rpartition(".")[2].capitalize()
+        if kind in ("Service", "Socket", "Timer", "Path"):
+            questions.append(Question(one.unit, kind, _SERVICE if kind == "Service" else ("Result",)))
+    found: dict[str, dict[str, Any]] = {one.unit: {} for one in awaited}
+    for question, answer in zip(questions, host.manager.many_properties(questions), strict=True):
+        found[question.unit] |= answer
+    return found
+
+
+def _look_closer(  # noqa: PLR0917
+    host: Host, awaited: Awaited, row: UnitState, ledger: Ledger, prober: str, asked: Mapping[str, Any]
 ) -> tuple[UnitOutcome, bool]:
     """Return what is known about a unit that is not up, and whether it is a failure."""
     unit = awaited.unit
@@ -156,11 +177,6 @@ def _look_closer(
         return UnitOutcome(**base, why=refused_words(problem.code, problem.message)), True  # type: ignore[arg-type]
     if awaited.verb is Verb.STOP:
         return UnitOutcome(**base, why=f"it is still {row.active_state}"), True  # type: ignore[arg-type]
-    kind = unit.rpartition(".")[2].capitalize()
-    asked: dict[str, Any] = dict(host.manager.properties(unit, "Unit", _UNIT))
-    if kind in ("Service", "Socket", "Timer", "Path"):
-        wanted = _SERVICE if kind == "Service" else ("Result",)
-        asked |= host.manager.properties(unit, kind, wanted)
     result = str(asked.get("Result", ""))
     control, code, status = _control(asked, prober)
     if not control:

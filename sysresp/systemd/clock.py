@@ -1,6 +1,6 @@
 """Time as this machine has it: `ports.Clock`.
 
-Owns the three calls, so that nothing else waits or looks at a clock. Never used by what decides: there
+Owns the calls, so that nothing else waits or looks at a clock. Never used by what decides: there
 `now` is an argument. The rule: what is shown or stored is `now`, what is measured is `monotonic`.
 """
 
@@ -17,6 +17,9 @@ class RealClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def uptime(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def sleep(self, seconds: float) -> None:
         if seconds > 0:

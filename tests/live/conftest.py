@@ -6,10 +6,14 @@ stopped and removed after the test, whatever its name. `box.project` is a fresh 
 
 from __future__ import annotations
 
+import atexit
+import functools
 import itertools
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +33,9 @@ _UNIT_DIRS = ["/etc/systemd/system", "/run/systemd/system", "/etc/sysresp"]
 CHECKOUT = "/srv/checkout"
 VENV = "/srv/venv"
 _CHECKOUT_BINDS = [Bind(str(TOP), CHECKOUT), Bind(str(TOP), str(TOP))]
-_ENV = {"PYTHONPATH": CHECKOUT, "PYTHONPYCACHEPREFIX": "/tmp/pycache"}  # the sandbox's own /tmp
+# One for all boxes of a session: else in each of them the first command compiles everything.
+BYTECODE = "/srv/bytecode"
+_ENV = {"PYTHONPATH": CHECKOUT, "PYTHONPYCACHEPREFIX": BYTECODE}
 _numbers = itertools.count(1)
 
 
@@ -135,12 +141,22 @@ def _furnish(sandbox: Sandbox) -> None:
 
 def _sandbox(which: str, *more: Bind) -> Sandbox:
     """Return a sandbox, not booted yet: a copy of this host, or Debian 13 with its own Python packages."""
+    shared = [*_CHECKOUT_BINDS, _bytecode(), *more]
     if which == "trixie":
         root = trixie_root()
         assert root is not None
-        return Sandbox(root, binds=[*_CHECKOUT_BINDS, *more], env=_ENV, hostname="trixie")
+        return Sandbox(root, binds=shared, env=_ENV, hostname="trixie")
     binds = [Bind(sys.prefix, VENV), Bind(sys.prefix, sys.prefix)] if sys.prefix != sys.base_prefix else []
-    return Sandbox(binds=[*_CHECKOUT_BINDS, *binds, *more], env=_ENV)
+    return Sandbox(binds=[*shared, *binds], env=_ENV)
+
+
+@functools.cache
+def _bytecode() -> Bind:
+    """Return the directory of the byte code."""
+    top = Path(tempfile.mkdtemp(prefix="sysresp-bytecode-"))
+    atexit.register(shutil.rmtree, top, ignore_errors=True)
+    top.chmod(0o755)
+    return Bind(str(top), BYTECODE, read_only=False)
 
 
 def _python(which: str) -> str:

@@ -45,7 +45,7 @@ def test_storm(arena: Box) -> None:
     storm.begin()
     done: dict[str, int] = {}
     while storm.runs() < RUNS + SERVICES or storm.kills < KILLS:
-        storm.wait_for(storm.random.randrange(20, 120), 120)
+        storm.wait_for(storm.random.randrange(20, 120 if FULL else 80), 120)
         what = disturb(storm)
         done[what] = done.get(what, 0) + 1
     truth = storm.settle()
@@ -67,7 +67,7 @@ def test_storm_that_the_journal_throttles(arena: Box) -> None:
     storm.apply()
     enable(arena)
     storm.begin()
-    for _ in range(5):
+    for _ in range(5 if FULL else 3):
         storm.wait_for(150, 60)
         arena.systemctl("stop", UNIT)
         storm.wait_for(150, 60)

@@ -121,13 +121,17 @@ def test_the_life_of_an_installed_controller(copied: Box) -> None:
     for words in (["diff"], ["down"], ["rollback", "1"]):
         assert copied.sysresp(*words).returncode == 0, words
     assert status(copied)["pid"] == now["pid"]
-    for _ in range(6):  # more than its start limit
+    copied.write(f"/run/systemd/system/{own.UNIT}.d/t.conf", "[Unit]\nStartLimitBurst=2\n")
+    copied.systemctl("daemon-reload")
+    for _ in range(3):  # more than its start limit
         done = controller(copied, "restart", "--json")
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
         assert told["old_pid"] == now["pid"]
         assert told["new_pid"] == int(copied.show(own.UNIT, "MainPID")) != now["pid"]
         now["pid"] = told["new_pid"]
+    copied.run(["rm", "-r", f"/run/systemd/system/{own.UNIT}.d"], check=True)
+    copied.systemctl("daemon-reload")
     # Another way of being run is a change of the unit, and takes effect at once.
     assert controller(copied, "enable", "--create-user").returncode == 0
     now = status(copied)
@@ -154,7 +158,9 @@ def test_broken_code_ends_in_a_record_and_not_in_a_loop(copied: Box, how: str) -
     broken = 'print("a broken upgrade", flush=True)\n'
     broken += "raise RuntimeError\n" if how == "raises" else "import time; time.sleep(1000)\n"
     copied.write(f"{COPY}/sysresp/__init__.py", broken)
-    copied.write(f"/run/systemd/system/{own.UNIT}.d/t.conf", "[Service]\nTimeoutStartSec=1s\n")
+    copied.write(
+        f"/run/systemd/system/{own.UNIT}.d/t.conf", "[Service]\nTimeoutStartSec=1s\nRestartSec=50ms\n"
+    )
     copied.systemctl("daemon-reload")
     copied.systemctl("restart", own.UNIT, check=False)
     until(copied.path(f"{STATE}/fallback.json").exists, "the record", 60)

@@ -15,6 +15,7 @@ import pytest
 
 from sysresp.cli import own_units
 from sysresp.controller import own
+from sysresp.errors import Exit
 from sysresp.reconcile.manifest import Manifest, ManifestUnit, dumps
 from tests.live.conftest import Box
 from tests.live.installed import write_file
@@ -100,6 +101,21 @@ def test_it_may_start_by_restart_what_is_down_and_not_loaded(guarded: Box) -> No
     assert ask(guarded, "RestartUnit", "ss", unit, "replace").returncode == 0
     guarded.systemctl("start", unit)
     assert guarded.show(unit, "ActiveState") == "active"
+
+
+def test_the_command_does_what_polkit_allows(guarded: Box) -> None:
+    """The project's lock is root's: who may not take it is told so, and asks all the same."""
+    web = f"{guarded.project}-web.service"
+    before = guarded.show(web, "MainPID")
+    words = [guarded.python, "-m", "sysresp", "restart", "web", "--project", guarded.project]
+    done = guarded.run(words, user="nobody")
+    assert done.returncode == Exit.DENIED
+    assert "does not allow" in done.stderr
+    assert guarded.show(web, "MainPID") == before
+    done = guarded.run(words, user=ACCOUNT)
+    assert done.returncode == 0, done.stderr
+    assert "goes on without it" in done.stderr
+    assert guarded.show(web, "MainPID") not in ("0", before)
 
 
 def test_units_of_others_are_out_of_reach(guarded: Box) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import sysresp
+from sysresp.controller.respawn import QUIET_SEC
 from sysresp.sandbox.boot import Bind, Sandbox
 from tests.conftest import no_live_reason, of_session
 from tests.live.until import until
@@ -91,12 +92,14 @@ def copy_source(to: Path) -> Path:
 
 
 def next_source(to: Path) -> Path:
-    """Copy the sources and make the next version of them."""
+    """Copy the sources and make the next version of them, with a module that is not the same any more."""
     copy_source(to)
     for name in ("sysresp/__init__.py", "packaging/debian/changelog", "packaging/rpm/sysresp.spec"):
         text = (to / name).read_text()
         assert VERSION in text
         (to / name).write_text(text.replace(VERSION, NEXT))
+    with (to / "sysresp/controller/serve.py").open("a") as module:
+        module.write("# What comes next.\n")
     return to
 
 
@@ -177,6 +180,15 @@ class Machine:
         status = self.path(f"/proc/{self.show(CONTROLLER, 'MainPID')}/status").read_text()
         assert re.findall(r"^Uid:\t(\d+)", status, re.MULTILINE) == [self.sh("id -u sysresp")]
         return self.show(CONTROLLER, "InvocationID")
+
+    def starts(self) -> int:
+        """Return how often the controller was started, once it has had the time to restart itself."""
+        age = "ActiveEnterTimestampMonotonic"
+        quiet = 2 * QUIET_SEC
+        until(lambda: time.monotonic() - int(self.show(CONTROLLER, age)) / 1e6 > quiet, "it has run a while")
+        return int(
+            self.sh(f"journalctl -q -o json UNIT={CONTROLLER} JOB_TYPE=start JOB_RESULT=done | wc -l")
+        )
 
     def installed(self) -> str:
         """Return dpkg's state and version of the package; "" if it knows none."""
