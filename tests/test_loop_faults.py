@@ -234,7 +234,7 @@ def check(world: World) -> None:
     again.close()
     assert sorted(rows) == sorted(world.runs - up)
     owed = loop.owed
-    assert not (owed.rows or owed.late or owed.notes or owed.units or owed.meta or owed.trouble)
+    assert not any((owed.rows, owed.late, owed.notes, owed.units, owed.meta, owed.trouble))
     assert (owed.cursor, owed.incidents, owed.messages, owed.verdicts) == (None, {}, [], [])
     assert not loop._queue
     assert stored.units == dict(loop.memory.units)

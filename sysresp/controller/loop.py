@@ -90,7 +90,7 @@ class Loop:
         self.version = 0  # of systemd; known when it is connected to
         self.memory = remembered(stored, ports.boot)
         self.cursor = stored.cursor
-        self.owed = Owed(ports.ledger, {"boot": ports.boot}, ports.log)
+        self.owed = Owed(ports.ledger, {"boot": self.memory.boot}, ports.log)
         self.last: deque[Event] = deque(maxlen=50)  # for the record of a bug
         self.alarm = Alarm(ports.ledger.alarm)
         self.probes: Prober | None = None
@@ -213,6 +213,8 @@ class Loop:
             memory = decision.memory
             actions += decision.actions
         self.memory = memory
+        if memory.boot != before.boot:  # with the times of that boot: see `Memory.boot`
+            self.owed.facts["boot"] = self.owed.meta["boot"] = memory.boot
         changed = changes(before.units, memory.units)
         messages = self._store(actions, changed, cursor)
         if messages and self.post is not None:
