@@ -21,7 +21,7 @@ class Killed(BaseException):
 class Deadly(FakeRecords):
     """The journal of which the reading is the end."""
 
-    def since(self, cursor: str, units: Iterable[str]) -> tuple[list[Record], str, bool]:
+    def since(self, _cursor: str, _units: Iterable[str]) -> tuple[list[Record], str, bool]:
         raise Killed
 
 

@@ -98,7 +98,7 @@ async def _serve(scope: str, code: str, heard: Listening) -> int:
         unit=unit.fingerprint,
         rss=rss,
         blind_since=unit.left_active,
-        is_service=bool(os.environ.get("INVOCATION_ID")) and unit.main_pid() == os.getpid(),
+        is_service=lambda: bool(os.environ.get("INVOCATION_ID")) and unit.main_pid() == os.getpid(),
         watchdog_sec=notify.watchdog_sec,
     )
     loop = Loop(ports, stored, descriptor=descriptor, since=since)
