@@ -217,6 +217,7 @@ def tell(world: World) -> None:
     world.guarded(loop.move_cursor)
     world.crash(JOB)
     world.live(1)
+    world.guarded(loop.move_cursor)
     world.fault.is_on = False
     world.live(2)
     world.live(70, step=10)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from sysresp.controller.events import Member, Roster
 from sysresp.controller.ledger import Ledger
-from sysresp.ports import Record
+from sysresp.ports import Record, Signal
 from sysresp.units.supervision import Supervision
 from tests.fake_systemd import FakeRecords
-from tests.test_loop import WEB, Scene
+from tests.test_loop import DB, WEB, Scene
 
 
 class Killed(BaseException):
@@ -45,3 +46,30 @@ def test_a_boot_is_stored_with_what_follows_from_it(scene: Scene) -> None:
     stored = Ledger(scene.path).open()
     assert stored.meta["boot"] == scene.systemd.boot
     assert stored.units == dict(scene.loop.memory.units)
+
+
+def test_the_cursor_does_not_pass_what_is_still_on_its_way(scene: Scene) -> None:
+    """The journal is quicker than the bus in a storm; then SIGKILL, and the next reads from the cursor."""
+    scene.loop.cursor_rows = 1
+    scene.add(WEB, Supervision())
+    runs = [scene.crash()]
+    scene.live(3)
+    held: list[Signal] = []
+    scene.signals.mangle = lambda signals: held.extend(signals) or []
+    runs.append(scene.crash())
+    scene.loop.move_cursor()
+    scene.begin()
+    assert scene.runs() == runs
+    assert [row.result for row in scene.rows()] == ["exit-code"] * 2
+
+
+def test_what_a_damaged_manifest_had_is_not_forgotten(scene: Scene) -> None:
+    scene.add(WEB, Supervision())
+    known = scene.loop.memory.units[WEB]
+    scene.roster = Roster({DB: Member(DB)}, is_whole=False)
+    scene.begin()
+    assert scene.loop.memory.units[WEB] == known
+    assert set(scene.loop.memory.roster.members) == {WEB, DB}
+    scene.roster = Roster({DB: Member(DB)})
+    scene.loop.roster_changed()
+    assert set(scene.loop.memory.roster.members) == {DB}

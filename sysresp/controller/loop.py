@@ -45,7 +45,7 @@ from sysresp.controller.events import (
     Wake,
 )
 from sysresp.controller.incident_rows import Verdict
-from sysresp.controller.owed import Owed, Store
+from sysresp.controller.owed import Owed, Store, changes
 from sysresp.controller.policy import decide
 from sysresp.controller.tables import Stored
 from sysresp.controller.telling import Message
@@ -102,6 +102,7 @@ class Loop:
         self._queue: list[Event] = []
         self._away_since = 0.0  # since when nobody has listened; 0: somebody does
         self._rows_since_cursor = 0
+        self._next_cursor = ""  # of the journal's end a while ago; "" if something was missed since
         self.cursor_rows = 2_000  # after so many the journal's cursor is moved on: it bounds the next resync
         self._watched: frozenset[str] = frozenset()
 
@@ -125,7 +126,8 @@ class Loop:
 
     def resync(self, cause: str, blind_sec: float = 0.0) -> None:
         """Look at everything again: all units as they are, and what the journal has since the last time."""
-        roster = self.ports.load_roster()
+        self._next_cursor = ""
+        roster = self._roster()
         if roster != self.memory.roster:
             self.step([NewRoster(roster)], looks=False)  # all are looked at, and the journal comes first
             self._watch()
@@ -142,21 +144,18 @@ class Loop:
             gc.collect()  # of all that, idle, nothing would be given back
         self._rows_since_cursor = 0
 
-    def signals_came(self, *, to_the_end: bool = False) -> bool:
-        """Take in what systemd announced, a batch or all; return whether the connection is still good."""
-        while signals := self.ports.signals.drain():
-            for one in signals:
-                if not isinstance(one, Lost):
-                    self._queue.append(one)
-                    continue
-                self._run()
-                if one.why == "disconnected":
-                    self.disconnected()
-                    return False
-                self.resync(one.why)
+    def signals_came(self) -> bool:
+        """Take in a batch of what systemd announced; return whether the connection is still good."""
+        for one in self.ports.signals.drain():
+            if not isinstance(one, Lost):
+                self._queue.append(one)
+                continue
             self._run()
-            if not to_the_end:
-                break
+            if one.why == "disconnected":
+                self.disconnected()
+                return False
+            self.resync(one.why)
+        self._run()
         return True
 
     def disconnected(self) -> None:
@@ -175,13 +174,20 @@ class Loop:
 
     def roster_changed(self) -> None:
         """Read the manifests again."""
-        roster = self.ports.load_roster()
+        roster = self._roster()
         if roster == self.memory.roster:
             return
         self._queue.append(NewRoster(roster))
         self._watch(roster.members)  # before the new ones are looked at
         self._run()
         self._watch()
+
+    def _roster(self) -> Roster:
+        """Read the manifests; what one that cannot be read had is as it was."""
+        roster = self.ports.load_roster()
+        if roster.is_whole:
+            return roster
+        return roster._replace(members={**self.memory.roster.members, **roster.members})
 
     def health_turned(self, event: Health) -> None:
         """Take in the verdict of a probe."""
@@ -201,6 +207,7 @@ class Loop:
             events, self._queue = self._queue, []
             self.step(events, cursor)
             cursor = None
+        self.ports.manager.rest()
 
     def step(self, events: Sequence[Event], cursor: str | None = None, *, looks: bool = True) -> None:
         """Decide, store, do: in this order; without `looks` somebody else looks at everything."""
@@ -273,18 +280,19 @@ class Loop:
         return is_paid
 
     def move_cursor(self) -> None:
-        """Move the journal's cursor on, if much has happened: the next resync reads from there.
+        """Move the journal's cursor on, if much has happened, to where its end was at the call before.
 
-        Everything up to the cursor must be in the ledger first. A call to systemd brings that about: what it
-        announced before its answer has arrived before the answer.
+        Everything up to the cursor must be in the ledger first. What systemd says now is still on its way to
+        us in a storm; what it said some seconds ago, since when nothing was lost, has been taken in.
         """
         if self._rows_since_cursor < self.cursor_rows or not self.is_connected:
             return
+        before = self._next_cursor
         _, cursor, is_whole = self.ports.records.since("", ())
-        self.ports.manager.pending_jobs()
-        if is_whole and self.signals_came(to_the_end=True):
+        self._next_cursor = cursor if is_whole else ""
+        if before and self.signals_came() and self._next_cursor:
             self._rows_since_cursor = 0
-            self._run(cursor)
+            self._run(before)
 
     def _peaks(self, actions: Sequence[Action]) -> Mapping[str, int]:
         if self.version < 256:
@@ -382,19 +390,6 @@ def remembered(stored: Stored, boot: str) -> Memory:
         # Else what blocked units wait for is forgotten with the roster that does not have it.
         blocked=frozenset(name for name, unit in units.items() if unit.wait is Wait.BLOCKED),
     )
-
-
-def changes(
-    before: Mapping[str, UnitMemory], after: Mapping[str, UnitMemory]
-) -> dict[str, UnitMemory | None]:
-    """Return the units of which the memory is another one now, None for those that were forgotten."""
-    if before is after:
-        return {}
-    found: dict[str, UnitMemory | None] = {
-        name: unit for name, unit in after.items() if before.get(name) is not unit
-    }
-    found |= dict.fromkeys(before.keys() - after.keys())
-    return found
 
 
 def _items(value: object) -> Iterable[object]:

@@ -110,3 +110,16 @@ class Owed:
         for kept in (self.rows, self.late, self.notes, self.messages, self.verdicts):
             del kept[: max(0, len(kept) - MOST)]
         return more
+
+
+def changes(
+    before: Mapping[str, UnitMemory], after: Mapping[str, UnitMemory]
+) -> dict[str, UnitMemory | None]:
+    """Return the units of which the memory is another one now, None for those that were forgotten."""
+    if before is after:
+        return {}
+    found: dict[str, UnitMemory | None] = {
+        name: unit for name, unit in after.items() if before.get(name) is not unit
+    }
+    found |= dict.fromkeys(before.keys() - after.keys())
+    return found
