@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from sysresp.controller.events import Member, Roster
-from sysresp.controller.ledger import Ledger
+from sysresp.controller.incident_rows import statements
+from sysresp.controller.incidents import Incident, Part
+from sysresp.controller.ledger import Ledger, LedgerTrouble
+from sysresp.controller.reader import Reader
+from sysresp.errors import Exit as Status
+from sysresp.errors import SysrespError
 from sysresp.ports import Record, Signal
-from sysresp.units.supervision import Supervision
+from sysresp.units.supervision import Settings, Supervision
 from tests.fake_systemd import FakeRecords
-from tests.test_loop import DB, WEB, Scene
+from tests.test_loop import DB, WEB, Scene, limit
 
 
 class Killed(BaseException):
     """SIGKILL."""
+
+
+class ReadOnly(Ledger):
+    """A ledger on a read-only disk."""
+
+    def _connect(self) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("attempt to write a readonly database")
 
 
 class Deadly(FakeRecords):
@@ -73,3 +86,51 @@ def test_what_a_damaged_manifest_had_is_not_forgotten(scene: Scene) -> None:
     scene.roster = Roster({DB: Member(DB)})
     scene.loop.roster_changed()
     assert set(scene.loop.memory.roster.members) == {DB}
+
+
+def test_who_does_not_answer_is_not_asked_for_each_unit(scene: Scene) -> None:
+    """Each wait is of seconds, and PID 1 kills a controller that is silent for a minute."""
+    units = [f"shop-many@{n}.service" for n in range(5)]
+    for unit in units:
+        scene.add(unit, Supervision(cooldown_sec=5, attempts=1), limit(1))
+    scene.roster = scene.roster._replace(settings=Settings(starts_per_second=0))
+    scene.loop.roster_changed()
+    for unit in units:
+        scene.crash(unit)
+    scene.live(1)
+    scene.systemd.raises["restart"] = SysrespError("no answer", exit=Status.UNREACHABLE)
+    before = len(scene.systemd.changes())
+    scene.systemd.pass_time(10)
+    scene.loop.woken()
+    assert [call[0] for call in scene.systemd.changes()[before:]].count("restart") == 1
+    scene.systemd.raises.clear()
+    scene.live(60)
+    assert {scene.active(unit) for unit in units} == {"active"}
+
+
+def test_what_is_known_of_incidents_is_read_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """Else the next incident has the number of an old one, and takes its place."""
+    path = str(tmp_path / "ledger.db")
+    ledger = Ledger(path)
+    ledger.open()
+    incident = Incident(7, WEB, 1.0, (Part(WEB, ("gave-up",), "too many starts", 1.0),))
+    ledger.commit(statements=statements({7: incident}, (), ()))
+    ledger.close()
+    other = ReadOnly(path)
+    with pytest.raises(LedgerTrouble):
+        other.open()
+    assert other.alarm is not None
+    assert other.alarm.known.incidents == {7: incident}
+    assert other.alarm.known.next_id == 8
+
+
+@pytest.mark.parametrize("fields", ["[" * 100_000, '{"recent": [' + "9" * 400 + "]}", "{", '{"wait": []}'])
+def test_memory_that_somebody_made_up_is_begun_anew(tmp_path: Path, fields: str) -> None:
+    path = str(tmp_path / "ledger.db")
+    ledger = Ledger(path)
+    ledger.open()
+    ledger.commit(statements=[("INSERT INTO memory VALUES (?, ?)", [(WEB, fields)])])
+    with Reader(path) as reader:
+        assert reader.unit(WEB) is None
+        assert reader.stored().units == {}
+    assert Ledger(path).open().units == {}

@@ -185,9 +185,8 @@ class Loop:
     def _roster(self) -> Roster:
         """Read the manifests; what one that cannot be read had is as it was."""
         roster = self.ports.load_roster()
-        if roster.is_whole:
-            return roster
-        return roster._replace(members={**self.memory.roster.members, **roster.members})
+        known = {} if roster.is_whole else self.memory.roster.members
+        return roster._replace(members={**known, **roster.members})
 
     def health_turned(self, event: Health) -> None:
         """Take in the verdict of a probe."""
@@ -227,8 +226,10 @@ class Loop:
         if messages and self.post is not None:
             self.post(messages)
         self._probe(changed)
-        for action in actions:
-            self._do(action)
+        for done, action in enumerate(actions, start=1):
+            if not self._do(action):  # nor would it answer the others: each wait is of seconds
+                self._queue += [_refused(one, "Unreachable") for one in actions[done:]]
+                break
         if looks and (names := sorted({action.unit for action in actions if isinstance(action, Look)})):
             self._queue += observe.seen(self.ports.manager, names)
         if asked := sorted({action.unit for action in actions if isinstance(action, AskRequired)}):
@@ -300,7 +301,8 @@ class Loop:
         units = sorted({a.exit.unit for a in actions if isinstance(a, Row) and a.exit.source == "live"})
         return observe.memory_peaks(self.ports.manager, units) if units else {}
 
-    def _do(self, action: Action) -> None:
+    def _do(self, action: Action) -> bool:
+        """Have systemd do it; false if nobody answers."""
         manager = self.ports.manager
         try:
             match action:
@@ -317,12 +319,13 @@ class Loop:
                 case ResetFailed(unit):
                     manager.reset_failed(unit)
         except UnitProblem as problem:
-            self._queue.append(Refused(problem.unit, type(action).__name__, problem.code))
+            self._queue.append(_refused(action, problem.code))
         except SysrespError as error:
             # Nobody there counts as refused, too: what was not done is decided anew when systemd is back.
-            code = "AccessDenied" if error.exit is Status.DENIED else "Unreachable"
-            unit = getattr(action, "unit", "")
-            self._queue.append(Refused(unit, type(action).__name__, code))
+            is_denied = error.exit is Status.DENIED
+            self._queue.append(_refused(action, "AccessDenied" if is_denied else "Unreachable"))
+            return is_denied
+        return True
 
     def _shorten_old(self, unit: str) -> None:
         """As TryRestartUnit, which below systemd 252 does nothing for a unit that waits."""
@@ -334,16 +337,13 @@ class Loop:
         """Read what these units require, all at once: a whole project may have been stopped."""
         manager, members = self.ports.manager, self.memory.roster.members
         answers = manager.many_properties([Question(unit, "Unit", _REQUIREMENTS) for unit in units])
-        needs = [
-            dict.fromkeys(str(n) for value in found.values() for n in _items(value)) for found in answers
-        ]
+        needs = [dict.fromkeys(n for value in found.values() for n in _items(value)) for found in answers]
         outside = sorted({name for names in needs for name in names if name not in members})
         self._watch(outside)  # before they are looked at
         seen = {one.unit: one for one in observe.seen(manager, outside)}
         for unit, found, names in zip(units, answers, needs, strict=True):
-            bound = tuple(str(n) for n in _items(found.get("BindsTo")))
             others = tuple(seen[name] for name in names if name in seen)
-            self._queue.append(Required(unit, tuple(names), bound, others))
+            self._queue.append(Required(unit, tuple(names), _items(found.get("BindsTo")), others))
 
     def _probe(self, changed: Mapping[str, UnitMemory | None]) -> None:
         if self.probes is None:
@@ -392,5 +392,9 @@ def remembered(stored: Stored, boot: str) -> Memory:
     )
 
 
-def _items(value: object) -> Iterable[object]:
-    return value if isinstance(value, (list, tuple)) else ()
+def _refused(action: Action, code: str) -> Refused:
+    return Refused(getattr(action, "unit", ""), type(action).__name__, code)
+
+
+def _items(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, (list, tuple)) else ()
