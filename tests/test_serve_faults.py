@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -125,3 +127,25 @@ def test_much_that_is_old_goes_soon(scene: Scene) -> None:
     assert daemon.loop.flush()
     scene.live(25)
     assert scene.notes("old") == []
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_files_that_cannot_be_watched_are_looked_at(scene: Scene, is_late: bool) -> None:
+    def refuse(*_: str) -> NoReturn:
+        raise OSError(errno.ENOSPC, "no more watches")
+
+    if not is_late:
+        scene.disk.add = refuse  # type: ignore[method-assign]
+    daemon = scene.begin()
+    assert scene.notify.words == ["ready"]
+    scene.disk.changed = refuse  # type: ignore[method-assign]
+    if is_late:
+        scene.disk.touch(MANIFEST)
+        scene.live(1)
+    scene.roster = Roster({WEB: Member(WEB)})
+    scene.live(25)
+    assert WEB in daemon.loop.memory.roster.members
+    assert sum("cannot watch" in line for line in scene.said) == 1
+    scene.code = "new"
+    scene.live(25)
+    assert scene.restarts() == 1

@@ -73,6 +73,7 @@ class Daemon:
         self._age: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._is_unit_old = False  # a file of its unit has changed and systemd has not read it yet
+        self._is_blind = False  # no change of a file is told
         self._has_asked = False
         self._tick_sec = own.watchdog_sec / 3 or _TICK_SEC
         self._pruned = -_PRUNE_SEC
@@ -87,7 +88,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._io.add_signal_handler(number, self._stop)
         for path in (*self.own.state_dirs, *self.own.code_dirs):
-            self.changes.add(path)
+            self._watch(path)
         try:
             if await self._begin(previous):
                 self._guarded(lambda: self._begun(probes, begin))
@@ -103,9 +104,10 @@ class Daemon:
         if not self.vitals.unit:  # systemd did not answer before
             self.vitals = self.vitals._replace(unit=self.own.unit())
         for path in sorted({dirname(path) for path in self.own.unit_files()}):
-            self.changes.add(path)
-        # Not before: what a change leads to may lose the connection, and two would make it anew.
-        self._io.add_reader(self.changes.fileno(), self._guarded, self._on_changes)
+            self._watch(path)
+        if not self._is_blind:
+            # Not before: what a change leads to may lose the connection, and two would make it anew.
+            self._io.add_reader(self.changes.fileno(), self._guarded, self._on_changes)
         self._arm_age()
         self._tick()
 
@@ -160,8 +162,32 @@ class Daemon:
         if self.loop.is_connected and not self.loop.signals_came():
             self._lost()
 
+    def _watch(self, path: str) -> None:
+        try:
+            self.changes.add(path)
+        except OSError as error:
+            self._go_blind(error)
+
+    def _go_blind(self, error: OSError) -> None:
+        """Look at all files with each tick from now on: the kernel tells of no change any more."""
+        if not self._is_blind:
+            self.loop.ports.log(4, f"cannot watch files, looking every {self._tick_sec:g}s: {error}")
+        self._is_blind = True
+        if self.changes.fileno() >= 0:
+            self._io.remove_reader(self.changes.fileno())
+
     def _on_changes(self) -> None:
-        paths = self.changes.changed()
+        try:
+            paths = self.changes.changed()
+        except OSError as error:  # a directory came back, and can be watched no more
+            self._go_blind(error)
+            return self._look_at_files()
+        return self._changed(paths)
+
+    def _look_at_files(self) -> None:
+        self._changed({*self.own.state_dirs, *self.own.code_dirs, *self.own.unit_files()})
+
+    def _changed(self, paths: set[str]) -> None:
         places = paths | {dirname(path) for path in paths if path.endswith((".json", ".py"))}
         files = self.own.unit_files()
         is_unit = not paths.isdisjoint({*files, *(dirname(path) for path in files)})
@@ -224,6 +250,8 @@ class Daemon:
         if self.loop.memory.roster.settings.max_memory:
             self.vitals = self.vitals._replace(rss=self.own.rss())
             self._consider()
+        if self._is_blind:
+            self._look_at_files()
         if self._is_unit_old and self._quiet is None:
             self._look_at_self()
         if self.loop.is_connected:
