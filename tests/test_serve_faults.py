@@ -98,6 +98,14 @@ def test_an_upgrade_that_brings_a_unit_too_is_left_to_finish(scene: Scene) -> No
     assert scene.restarts() == 1
 
 
+def test_code_that_changed_before_it_was_watched_is_followed(scene: Scene) -> None:
+    """An upgrade may go on while its successor is being imported."""
+    scene.code = "new"
+    scene.begin()
+    scene.live(QUIET_SEC * 2)
+    assert scene.restarts() == 1
+
+
 def test_who_it_is_may_be_known_later(scene: Scene) -> None:
     scene.is_service = False  # systemd did not answer
     scene.begin()

@@ -87,7 +87,7 @@ class Daemon:
         self._io.set_exception_handler(self._bug)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._io.add_signal_handler(number, self._stop)
-        for path in (*self.own.state_dirs, *self.own.code_dirs):
+        for path in (*self.own.state_dirs, *self.own.code_dirs, *self._unit_dirs()):
             self._watch(path)
         try:
             if await self._begin(previous):
@@ -103,13 +103,17 @@ class Daemon:
         begin()
         if not self.vitals.unit:  # systemd did not answer before
             self.vitals = self.vitals._replace(unit=self.own.unit())
-        for path in sorted({dirname(path) for path in self.own.unit_files()}):
-            self._watch(path)
+            for path in self._unit_dirs():
+                self._watch(path)
         if not self._is_blind:
             # Not before: what a change leads to may lose the connection, and two would make it anew.
             self._io.add_reader(self.changes.fileno(), self._guarded, self._on_changes)
+        self._settle()  # what changed before it was watched, and after this process had been read
         self._arm_age()
         self._tick()
+
+    def _unit_dirs(self) -> list[str]:
+        return sorted({dirname(path) for path in self.own.unit_files()})
 
     async def _begin(self, previous: str) -> bool:
         """Connect and look at everything; False if it was stopped before that."""
