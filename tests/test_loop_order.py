@@ -71,6 +71,7 @@ def test_the_cursor_does_not_pass_what_is_still_on_its_way(scene: Scene) -> None
     scene.signals.mangle = lambda signals: held.extend(signals) or []
     runs.append(scene.crash())
     scene.loop.move_cursor()
+    scene.systemd.pass_time(3)  # up again, which tells nothing of how it died
     scene.begin()
     assert scene.runs() == runs
     assert [row.result for row in scene.rows()] == ["exit-code"] * 2
