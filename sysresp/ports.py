@@ -54,6 +54,9 @@ class Manager(Protocol):
     def version(self) -> int:
         """Return systemd's major version, such as 252."""
 
+    def rest(self) -> None:
+        """Let go what others have sent us; for who lives long, and waits for no job."""
+
     def units(self, patterns: Sequence[str]) -> list[UnitState]:
         """Return the loaded units that match any of these globs (ListUnitsByPatterns); loads nothing."""
 
@@ -105,10 +108,9 @@ class Manager(Protocol):
     ) -> set[int]:
         """Wait until these jobs are gone, and return those that are not after timeout_sec.
 
-        `on_removed` is called for the end of each job that this connection queued, and of no other. Safe
-        against lost signals, and right for any job: the queue itself is looked at again from time to time.
-        A job that ended unheard is gone without a call, since nobody knows its result: read the state of
-        its unit.
+        `on_removed` is called for the end of each job that this connection queued, and of no other. The
+        queue itself is looked at again from time to time: a job that ended unheard is gone without a call,
+        since nobody knows its result. Read the state of its unit.
         """
 
 
@@ -224,8 +226,7 @@ class Processes(Protocol):
     def replaced(self, pid: int) -> list[str]:
         """Return the program and the libraries that the process runs and that are no longer on the disk.
 
-        An upgrade puts another file at the path, and the process goes on with the old one. [] if the process
-        is gone or may not be looked at.
+        An upgrade puts another file at the path. [] if the process is gone, or may not be looked at.
         """
 
 
@@ -344,8 +345,7 @@ class Records(Protocol):
 class Notify(Protocol):
     """Telling the service manager that started this process how it is (sd_notify(3)); never fails."""
 
-    watchdog_sec: float
-    """The manager kills us if `alive` is not called for so long; 0: it does not."""
+    watchdog_sec: float  # it kills us if `alive` is not called for so long; 0: it does not
 
     def ready(self, status: str = "") -> None:
         """Say that the start, or the reload, is finished."""

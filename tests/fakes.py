@@ -80,6 +80,8 @@ class FakeManager(FakeJobs):
 
     # What the port offers
 
+    def rest(self) -> None: ...
+
     def version(self) -> int:
         self._called("version")
         return self.systemd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import struct
 from collections.abc import Iterator
@@ -122,3 +123,15 @@ def test_no_directory(watch: DirectoryWatch, tmp_path: Path) -> None:
     watch.add(str(tmp_path / "file" / "below"))
     watch.add("/")
     assert watch.changed() == set()
+
+
+def test_no_instance_left_is_told_by_add() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        watch = DirectoryWatch()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with pytest.raises(OSError, match="inotify"):
+        watch.add("/")
+    watch.close()

@@ -235,8 +235,10 @@ def test_a_shortage_of_ours_is_no_failure(watched: Watched) -> None:
         ("http", "http:///x"),
         ("http", "http://127.0.0.1:80/a b"),
         ("http", "http://127.0.0.1/\r\nX: y"),
+        ("unix", "/" + "a" * 107),
+        ("unix", "@" + "a" * 108),
     ],
 )
 def test_a_target_that_is_none(by: str, target: str) -> None:
-    with pytest.raises(ValueError, match=r"is no (HOST:PORT|http:// URL)"):
+    with pytest.raises(ValueError, match=r"is no (HOST:PORT|http:// URL|path of a socket)"):
         Place(by, target)

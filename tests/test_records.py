@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
+from collections.abc import Iterable
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sysresp.ports import Record
+from sysresp.systemd import records
 from sysresp.systemd.export import parse
 from sysresp.systemd.records import SystemRecords
 
@@ -59,3 +65,18 @@ def test_nothing_of_it_is_believed() -> None:
     found = SystemRecords()._record(odd, "a.service", {})
     assert found is not None
     assert (found.exec_code, found.exec_status, found.invocation) == (0, 0, "\ufffd")
+
+
+def test_what_cannot_be_read_now_is_read_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cursor does not move on, although the journal can be read again a moment later."""
+    tries = []
+
+    def start(words: Iterable[str], _fields: str) -> subprocess.Popen[bytes]:
+        tries.append(list(words))
+        if len(tries) == 1:
+            raise OSError(errno.ENOMEM, "no memory")
+        return subprocess.Popen(["printf", "__CURSOR=end\\n\\n"], stdout=subprocess.PIPE, bufsize=0)
+
+    monkeypatch.setattr(records, "journalctl", start)
+    assert SystemRecords(user=True).since("here", ()) == ([], "here", False)
+    assert len(tries) == 1

@@ -156,7 +156,7 @@ class Scene:
             unit=lambda: self.unit,
             rss=lambda: self.rss,
             blind_since=lambda: 0.0,
-            is_service=self.is_service,
+            is_service=lambda: self.is_service,
             watchdog_sec=self.watchdog_sec,
             is_held=lambda: self.is_held,
         )
@@ -190,9 +190,9 @@ class Scene:
             return [told.what.text for told in reader.events(kinds=[kind])[0] if hasattr(told.what, "text")]
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    made = Scene(tmp_path)
+def whole_scene(path: Path) -> Iterator[Scene]:
+    """Yield a scene, and end what is left of it."""
+    made = Scene(path)
     made.systemd.files.write(UNIT, b"[Service]\nType=exec\nExecStart=/bin/controller\n")
     yield made
     if made.task is not None and not made.task.done():
@@ -201,6 +201,11 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     made.io.close()
     made.signals.pipe.close()
     made.disk.pipe.close()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    yield from whole_scene(tmp_path)
 
 
 def test_it_is_ready_after_it_has_looked(scene: Scene) -> None:

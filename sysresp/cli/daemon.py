@@ -13,7 +13,8 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from posixpath import dirname
 from typing import Any
 
@@ -25,7 +26,8 @@ from sysresp.errors import SysrespError
 from sysresp.ports import Manager, UnitProblem
 from sysresp.reconcile import layout
 from sysresp.reconcile.disk import digest_of
-from sysresp.reconcile.manifest import Manifest, all_manifests
+from sysresp.reconcile.manifest import Manifest
+from sysresp.reconcile.manifest import load as load_manifest
 from sysresp.systemd.files import RealFiles
 from sysresp.units import alerting
 from sysresp.units.supervision import Settings, loads, loads_settings
@@ -103,7 +105,7 @@ async def _serve(scope: str, code: str, heard: Listening) -> int:
         unit=unit.fingerprint,
         rss=rss,
         blind_since=unit.left_active,
-        is_service=bool(os.environ.get("INVOCATION_ID")) and unit.main_pid() == os.getpid(),
+        is_service=lambda: bool(os.environ.get("INVOCATION_ID")) and unit.main_pid() == os.getpid(),
         watchdog_sec=notify.watchdog_sec,
         is_held=is_being_upgraded,
     )
@@ -223,8 +225,9 @@ def fingerprint(top: str) -> str:
     facts = []
     for directory, names in _code(top):
         for name in names:
-            stat = os.stat(f"{directory}/{name}")
-            facts.append((directory, name, stat.st_size, stat.st_mtime_ns))
+            with suppress(OSError):  # an upgrade has just taken it away
+                stat = os.stat(f"{directory}/{name}")
+                facts.append((directory, name, stat.st_size, stat.st_mtime_ns))
     return f"{sysresp.__version__}-{hash_of(repr(facts))}"
 
 
@@ -242,41 +245,58 @@ def hash_of(text: str) -> str:
 
 
 def rosters(scope: str, log: Callable[[int, str], None], own_unit: str) -> Callable[[], Roster]:
-    """Return what reads the manifests: all that can be read; a damaged one leaves things as they are."""
+    """Return what reads the manifests; one that is damaged counts as it was when it last could be read."""
     files = RealFiles()
-    last: dict[str, Manifest] = {}
+    last: dict[str, Roster] = {}
+
+    def part(path: str) -> Roster | None:
+        try:
+            manifest = load_manifest(files, path)
+            return None if manifest is None else of_project(manifest, own_unit)
+        except (SysrespError, OSError, ValueError, TypeError) as error:
+            log(3, f"cannot read what was applied, going on with what was known: {error}")
+            return last.get(path, Roster(is_whole=False))
 
     def load() -> Roster:
-        found: dict[str, Manifest] = {}
+        paths = []
         for where in layout.state_dirs(scope, os.environ):
             try:
-                found |= {f"{where}/{one.project}": one for one in all_manifests(files, where)}
-            except (SysrespError, OSError) as error:
+                paths += [f"{where}/{name}" for name in files.listdir(where) if name.endswith(".json")]
+            except OSError as error:
                 log(3, f"cannot read what was applied, going on with what was known: {error}")
-                found |= {key: one for key, one in last.items() if key.startswith(f"{where}/")}
+                paths += [path for path in last if dirname(path) == where]
+        parts = {path: found for path in paths if (found := part(path)) is not None}
         last.clear()
-        last.update(found)
-        return roster(list(found.values()), own_unit)
+        last.update(parts)
+        return together(parts.values(), own_unit)
 
     return load
 
 
-def roster(manifests: list[Manifest], own_unit: str) -> Roster:
+def together(parts: Iterable[Roster], own_unit: str) -> Roster:
     """Return everything that these projects want to be looked after, and the controller itself."""
     members = {own_unit: Member(own_unit, project="sysresp", service="controller")}
-    settings = Settings()
-    receivers: dict[str, alerting.Receiver] = {}
-    for one in manifests:
-        for unit in one.units:
-            is_ours = one.project == "sysresp" and unit.name != own_unit  # the fallback, which is no service
-            if unit.main and unit.name.endswith(".service") and not is_ours:
-                care = loads(dict((one.supervision or {}).get(unit.name, {})))
-                members[unit.name] = Member(
-                    unit.name, one.project, unit.service, unit.instance, one.generation, care
-                )
-        if one.controller:
-            settings = strictest(settings, loads_settings(dict(one.controller)))
-        receivers |= {f"{one.project}/{name}": alerting.loads(alert) for name, alert in one.alerts.items()}
+    settings, receivers, is_whole = Settings(), dict[str, alerting.Receiver](), True
+    for one in parts:
+        members |= one.members
+        settings = strictest(settings, one.settings)
+        receivers |= one.alerts
+        is_whole &= one.is_whole
+    return Roster(members, settings, receivers, is_whole)
+
+
+def of_project(one: Manifest, own_unit: str) -> Roster:
+    """Return what one project wants; TypeError or ValueError if the manifest makes no sense."""
+    members = {}
+    for unit in one.units:
+        is_ours = one.project == "sysresp" and unit.name != own_unit  # the fallback, which is no service
+        if unit.main and unit.name.endswith(".service") and not is_ours:
+            care = loads(dict((one.supervision or {}).get(unit.name, {})))
+            members[unit.name] = Member(
+                unit.name, one.project, unit.service, unit.instance, one.generation, care
+            )
+    settings = loads_settings(dict(one.controller)) if one.controller else Settings()
+    receivers = {f"{one.project}/{name}": alerting.loads(alert) for name, alert in one.alerts.items()}
     return Roster(members, settings, receivers)
 
 
@@ -301,5 +321,7 @@ def boot_id() -> str:
 
 
 def log(level: int, text: str) -> None:
-    """Say it to the journal (sd-daemon(3))."""
-    print(f"<{level}>{text}", file=sys.stderr, flush=True)
+    """Say it to the journal (sd-daemon(3)); if journald has gone, to nobody: the caller goes on."""
+    lines = f"<{level}>{text}\n".encode(errors="backslashreplace")
+    with suppress(OSError):
+        os.write(sys.stderr.fileno(), lines)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # asyncio is imported by `lean`, and here only its loop is us
 Done = Callable[[bool | None, str], None]
 
 MOST_HEAD = 16384
+SOCKET_PATH_MAX = 107  # sun_path of unix(7), without the final NUL
 MOST_LOOKUPS = 16  # names looked up at once, each in a thread
 
 # Of connect(2): it is we who cannot, whatever the service does. EADDRNOTAVAIL: no local port is free.
@@ -86,6 +87,8 @@ class Place:
         self.is_asked = False  # a thread looks it up
         if by == "unix":
             path = os.fsencode("\0" + target[1:] if target.startswith("@") else target)
+            if len(path) > SOCKET_PATH_MAX + target.startswith("@"):
+                raise ValueError(f"{target!r} is no path of a socket: it is too long")
             self.addresses = tuple(Address(socket.AF_UNIX, kind, path) for kind in _UNIX_KINDS)
             return
         if by == "http":
@@ -178,7 +181,10 @@ class Names:
             return
         place.is_asked = True
         self._asking += 1
-        threading.Thread(target=self._ask, args=(place, then), name="lookup", daemon=True).start()
+        try:
+            threading.Thread(target=self._ask, args=(place, then), name="lookup", daemon=True).start()
+        except RuntimeError as error:  # TasksMax=, or no memory
+            self._found(place, (), f"cannot look up {place.host}: {error}", then)
 
     def _ask(self, place: Place, then: Callable[[str], None]) -> None:
         found: tuple[Address, ...] = ()

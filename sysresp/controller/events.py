@@ -36,6 +36,7 @@ class Roster(NamedTuple):
     members: Mapping[str, Member] = {}  # by unit
     settings: Settings = Settings()  # the strictest of all projects'
     alerts: Mapping[str, Receiver] = {}  # by "PROJECT/NAME"
+    is_whole: bool = True  # False: a manifest cannot be read, and what it had is not known
 
 
 # What a row of the ledger says becomes of the unit; part of `incidents --json`, never renamed.

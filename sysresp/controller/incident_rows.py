@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from sysresp.controller import tables
 from sysresp.controller.events import Exit
 from sysresp.controller.incidents import Failure, Incident, Open, Part, Told, exit_words
 from sysresp.controller.tables import EXITS, Rows, text, to_exit
@@ -28,7 +29,7 @@ PUT_MESSAGE = (
 PUT_VERDICT = "UPDATE message SET state = ?, tries = ?, tried = ?, why = ? WHERE receiver = ? AND key = ?"
 MESSAGES = "SELECT key, receiver, incident, kind, root, at, due, body, state, tries, tried, why FROM message"
 INCIDENTS = "SELECT fields FROM incident"
-BAD = (ValueError, TypeError, KeyError, AttributeError)
+BAD = (*tables.BAD, KeyError, AttributeError)
 MOST_RECENT = 2000  # failures that are looked at for flapping, at the start
 
 
@@ -124,7 +125,7 @@ def messages(db: sqlite3.Connection, more: str = "", values: Sequence[Any] = ())
     found = []
     for row in db.execute(f"{MESSAGES} {more}", values):
         key, receiver, incident, kind, root, at, due, body, state, tries, tried, why = row
-        with suppress(ValueError, TypeError):
+        with suppress(*BAD):
             message = Message(
                 *(str(key), str(receiver), int(incident), str(kind), str(root)),
                 *(float(at), float(due), str(body)),

@@ -47,6 +47,7 @@ _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _SETTINGS = (
     "PRAGMA synchronous = NORMAL",
     "PRAGMA wal_autocheckpoint = 256",  # 1 MB: the log stays small, and its room is kept for the next one
+    "PRAGMA journal_size_limit = 4194304",  # ... unless somebody has read for long meanwhile
     "PRAGMA cache_size = -512",  # KB
     "PRAGMA temp_store = MEMORY",  # a full /tmp is none of our business
     "PRAGMA trusted_schema = OFF",
@@ -280,6 +281,7 @@ class Ledger:
         try:
             with Reader(self._path) as reader:
                 found, self._file = reader.stored(), _identity(self._path)
+                self.alarm = reader.alarm()  # else new incidents would take the place of old ones
                 return found
         except (LedgerTrouble, OSError):
             return Stored({}, {}, "")

@@ -98,7 +98,7 @@ class Loop:
         self.version = 0  # of systemd; known when it is connected to
         self.memory = stored.memory(ports.boot)
         self.cursor = stored.cursor
-        self.owed = Owed(ports.ledger, {"boot": ports.boot}, ports.log)
+        self.owed = Owed(ports.ledger, {"boot": self.memory.boot}, ports.log)
         self.last: deque[Event] = deque(maxlen=50)  # for the record of a bug
         self.alarm = Alarm(ports.ledger.alarm)
         is_same_boot = stored.meta.get("boot") == ports.boot
@@ -113,6 +113,7 @@ class Loop:
         self._queue: list[Event] = []
         self._away_since = 0.0  # since when nobody has listened; 0: somebody does
         self._rows_since_cursor = 0
+        self._next_cursor = ""  # of the journal's end a while ago; "" if something was missed since
         self.cursor_rows = 2_000  # after so many the journal's cursor is moved on: it bounds the next resync
         self._watched: frozenset[str] = frozenset()
 
@@ -136,7 +137,8 @@ class Loop:
 
     def resync(self, cause: str, blind_sec: float = 0.0) -> None:
         """Look at everything again: all units as they are, and what the journal has since the last time."""
-        roster = self.ports.load_roster()
+        self._next_cursor = ""
+        roster = self._roster()
         if roster != self.memory.roster:
             self.step([NewRoster(roster)], looks=False)  # all are looked at, and the journal comes first
             self._watch()
@@ -153,21 +155,18 @@ class Loop:
             gc.collect()  # of all that, idle, nothing would be given back
         self._rows_since_cursor = 0
 
-    def signals_came(self, *, to_the_end: bool = False) -> bool:
-        """Take in what systemd announced, a batch or all; return whether the connection is still good."""
-        while signals := self.ports.signals.drain():
-            for one in signals:
-                if not isinstance(one, Lost):
-                    self._queue.append(one)
-                    continue
-                self._run()
-                if one.why == "disconnected":
-                    self.disconnected()
-                    return False
-                self.resync(one.why)
+    def signals_came(self) -> bool:
+        """Take in a batch of what systemd announced; return whether the connection is still good."""
+        for one in self.ports.signals.drain():
+            if not isinstance(one, Lost):
+                self._queue.append(one)
+                continue
             self._run()
-            if not to_the_end:
-                break
+            if one.why == "disconnected":
+                self.disconnected()
+                return False
+            self.resync(one.why)
+        self._run()
         return True
 
     def disconnected(self) -> None:
@@ -183,13 +182,19 @@ class Loop:
 
     def roster_changed(self) -> None:
         """Read the manifests again."""
-        roster = self.ports.load_roster()
+        roster = self._roster()
         if roster == self.memory.roster:
             return
         self._queue.append(NewRoster(roster))
         self._watch(roster.members)  # before the new ones are looked at
         self._run()
         self._watch()
+
+    def _roster(self) -> Roster:
+        """Read the manifests; what one that cannot be read had is as it was."""
+        roster = self.ports.load_roster()
+        known = {} if roster.is_whole else self.memory.roster.members
+        return roster._replace(members={**known, **roster.members})
 
     def health_turned(self, event: Health) -> None:
         """Take in the verdict of a probe."""
@@ -209,6 +214,7 @@ class Loop:
             events, self._queue = self._queue, []
             self.step(events, cursor)
             cursor = None
+        self.ports.manager.rest()
 
     def step(self, events: Sequence[Event], cursor: str | None = None, *, looks: bool = True) -> None:
         """Decide, store, do: in this order; without `looks` somebody else looks at everything."""
@@ -223,13 +229,17 @@ class Loop:
             memory = decision.memory
             actions += decision.actions
         self.memory = memory
+        if memory.boot != before.boot:  # with the times of that boot: see `Memory.boot`
+            self.owed.facts["boot"] = self.owed.meta["boot"] = memory.boot
         changed = changes(before.units, memory.units)
         messages = self._store(actions, changed, cursor)
         if messages and self.post is not None:
             self.post.add(messages)
         self._probe(changed)
-        for action in actions:
-            self._do(action)
+        for done, action in enumerate(actions, start=1):
+            if not self._do(action):  # nor would it answer the others: each wait is of seconds
+                self._queue += [_refused(one, "Unreachable") for one in actions[done:]]
+                break
         if looks and (names := sorted({action.unit for action in actions if isinstance(action, Look)})):
             self._queue += observe.seen(self.ports.manager, names)
         if asked := sorted({action.unit for action in actions if isinstance(action, AskRequired)}):
@@ -292,18 +302,19 @@ class Loop:
         return is_paid
 
     def move_cursor(self) -> None:
-        """Move the journal's cursor on, if much has happened: the next resync reads from there.
+        """Move the journal's cursor on, if much has happened, to where its end was at the call before.
 
-        Everything up to the cursor must be in the ledger first. A call to systemd brings that about: what it
-        announced before its answer has arrived before the answer.
+        Everything up to the cursor must be in the ledger first. What systemd says now is still on its way to
+        us in a storm; what it said some seconds ago, since when nothing was lost, has been taken in.
         """
         if self._rows_since_cursor < self.cursor_rows or not self.is_connected:
             return
+        before = self._next_cursor
         _, cursor, is_whole = self.ports.records.since("", ())
-        self.ports.manager.pending_jobs()
-        if is_whole and self.signals_came(to_the_end=True):
+        self._next_cursor = cursor if is_whole else ""
+        if before and self.signals_came() and self._next_cursor:
             self._rows_since_cursor = 0
-            self._run(cursor)
+            self._run(before)
 
     def _peaks(self, actions: Sequence[Action]) -> Mapping[str, int]:
         if self.version < 256:
@@ -311,7 +322,8 @@ class Loop:
         units = sorted({a.exit.unit for a in actions if isinstance(a, Row) and a.exit.source == "live"})
         return observe.memory_peaks(self.ports.manager, units) if units else {}
 
-    def _do(self, action: Action) -> None:
+    def _do(self, action: Action) -> bool:
+        """Have systemd do it; false if nobody answers."""
         manager = self.ports.manager
         try:
             match action:
@@ -328,12 +340,13 @@ class Loop:
                 case ResetFailed(unit):
                     manager.reset_failed(unit)
         except UnitProblem as problem:
-            self._queue.append(Refused(problem.unit, type(action).__name__, problem.code))
+            self._queue.append(_refused(action, problem.code))
         except SysrespError as error:
             # Nobody there counts as refused, too: what was not done is decided anew when systemd is back.
-            code = "AccessDenied" if error.exit is Status.DENIED else "Unreachable"
-            unit = getattr(action, "unit", "")
-            self._queue.append(Refused(unit, type(action).__name__, code))
+            is_denied = error.exit is Status.DENIED
+            self._queue.append(_refused(action, "AccessDenied" if is_denied else "Unreachable"))
+            return is_denied
+        return True
 
     def _shorten_old(self, unit: str) -> None:
         """As TryRestartUnit, which below systemd 252 does nothing for a unit that waits."""
@@ -345,16 +358,13 @@ class Loop:
         """Read what these units require, all at once: a whole project may have been stopped."""
         manager, members = self.ports.manager, self.memory.roster.members
         answers = manager.many_properties([Question(unit, "Unit", _REQUIREMENTS) for unit in units])
-        needs = [
-            dict.fromkeys(str(n) for value in found.values() for n in _items(value)) for found in answers
-        ]
+        needs = [dict.fromkeys(n for value in found.values() for n in _items(value)) for found in answers]
         outside = sorted({name for names in needs for name in names if name not in members})
         self._watch(outside)  # before they are looked at
         seen = {one.unit: one for one in observe.seen(manager, outside)}
         for unit, found, names in zip(units, answers, needs, strict=True):
-            bound = tuple(str(n) for n in _items(found.get("BindsTo")))
             others = tuple(seen[name] for name in names if name in seen)
-            self._queue.append(Required(unit, tuple(names), bound, others))
+            self._queue.append(Required(unit, tuple(names), _items(found.get("BindsTo")), others))
 
     def _probe(self, changed: Mapping[str, UnitMemory | None]) -> None:
         if self.probes is None:
@@ -391,5 +401,9 @@ def _short(event: Event) -> Event:
     return event._replace(seen=event.seen[:_SHOWN], records=event.records[:_SHOWN])
 
 
-def _items(value: object) -> Iterable[object]:
-    return value if isinstance(value, (list, tuple)) else ()
+def _refused(action: Action, code: str) -> Refused:
+    return Refused(getattr(action, "unit", ""), type(action).__name__, code)
+
+
+def _items(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, (list, tuple)) else ()

@@ -48,6 +48,7 @@ class Owed:
         self._log = log
         self.facts = dict(facts)
         self.trouble = ""  # why it cannot be written, "" while it can
+        self.written = 0  # rows and notes so far; who lets some go sets it back
         self._begin()
         self.meta |= self.facts
 
@@ -91,6 +92,7 @@ class Owed:
         if self.trouble:
             self._log(5, "the ledger can be written again; nothing was lost meanwhile")
             self.trouble = ""
+        self.written += len(self.rows) + len(self.late) + len(self.notes)
         self._begin()
         return True
 

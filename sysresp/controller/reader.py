@@ -27,7 +27,7 @@ from sysresp.controller.events import Exit, UnitMemory
 from sysresp.controller.tables import LedgerNewer, LedgerTrouble, Stored, Told
 
 if TYPE_CHECKING:
-    from sysresp.controller.incident_rows import Queued
+    from sysresp.controller.incident_rows import Queued, StoredAlarm
     from sysresp.controller.incidents import Incident
 
 T = TypeVar("T")
@@ -122,7 +122,7 @@ class Reader:
     def unit(self, name: str) -> UnitMemory | None:
         """Return what the controller remembers of the unit."""
         rows = self._rows("SELECT fields FROM memory WHERE unit = ?", (name,))
-        with suppress(ValueError, TypeError):
+        with suppress(*tables.BAD):
             return tables.to_memory(rows[0][0]) if rows else None
         return None
 
@@ -136,7 +136,7 @@ class Reader:
             f"""fields LIKE '%"{name}":%'""" for name in ("wait", "is_stopped", "is_healthy")
         )
         for unit, fields in self._rows(f"SELECT unit, fields FROM memory WHERE {marks}"):
-            with suppress(ValueError, TypeError):
+            with suppress(*tables.BAD):
                 found[str(unit)] = tables.to_memory(fields)
         return found
 
@@ -174,6 +174,13 @@ class Reader:
         from sysresp.controller import incident_rows  # noqa: PLC0415 - not on the path of `status`
 
         return self._of_alarm(lambda db: incident_rows.messages(db, more, values))
+
+    def alarm(self) -> StoredAlarm | None:
+        """Return everything that the controller remembers of incidents, None if there is nothing."""
+        from sysresp.controller import incident_rows  # noqa: PLC0415 - not on the path of `status`
+
+        found = self._of_alarm(lambda db: [incident_rows.stored_alarm(db)])
+        return found[0] if found else None
 
     def _of_alarm(self, ask: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
         with _as_owner(self._directory), _translated(self._path):

@@ -158,6 +158,7 @@ class Child:
             if self._pid:
                 self._kill()
                 os.waitpid(self._pid, 0)
+                self._pid = 0  # soon somebody else's
             raise
         finally:
             os.close(write)

@@ -100,6 +100,9 @@ STEPS = (
 )
 """What leads from each version of the schema (PRAGMA user_version) to the next."""
 
+BAD = (ValueError, TypeError, OverflowError, RecursionError)
+"""What comes out of fields that somebody, or a disk, has made up."""
+
 WITH_INCIDENTS = 2
 """The first version that has incidents and messages."""
 
@@ -304,7 +307,7 @@ def stored(db: sqlite3.Connection) -> tuple[Stored, list[str]]:
     for unit, fields in db.execute("SELECT unit, fields FROM memory"):
         try:
             units[str(unit)] = to_memory(fields)
-        except (ValueError, TypeError):
+        except BAD:
             bad.append(str(unit))
     meta = {str(name): str(value) for name, value in db.execute("SELECT name, value FROM meta")}
     cursor = meta.pop(CURSOR, "")

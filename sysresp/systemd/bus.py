@@ -236,6 +236,20 @@ class Bus:
         except self._error:
             return -1
 
+    def is_drained(self, most: int) -> bool:
+        """Let go what has come in and is no answer; false if that is more than so much, or the peer left."""
+        if self._bus is None:
+            return True
+        empty = 0
+        try:
+            for _ in range(most):
+                empty = empty + 1 if self._bus.process().is_empty() else 0
+                if empty == 3:
+                    return True
+        except self._error:
+            return False
+        return False
+
     def next_signal(self) -> tuple[str, str, object] | None:
         """Return (sender, member, body) of the next JobRemoved that has come in, None if there is none."""
         self.open()

@@ -46,7 +46,7 @@ MISSING = object()
 """The answer for a property, or an interface, that this systemd does not know."""
 
 _FIRST_SERIAL = 0x40000000  # far from those that sd-bus has used on this connection
-_SILENCE_SEC = 25.0  # as sd-bus waits (BUS_DEFAULT_TIMEOUT)
+_SILENCE_SEC = 5.0  # then the slow way is asked, which waits as long as it should
 _UNKNOWN = frozenset((b"UnknownProperty", b"UnknownInterface"))
 
 

@@ -34,8 +34,7 @@ class DirectoryWatch:
         libc = ctypes.CDLL(None, use_errno=True)
         self._add, self._remove = libc.inotify_add_watch, libc.inotify_rm_watch
         self._fd = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
-        if self._fd < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "inotify")
+        self._refusal = ctypes.get_errno()  # such as max_user_instances; `add` tells it
         self._wanted: dict[str, int] = {}  # directory -> its watch, -1 while it is not there
         self._watched: dict[int, str] = {}  # watch -> directory, also those in which others are waited for
 
@@ -44,7 +43,9 @@ class DirectoryWatch:
         return self._fd
 
     def add(self, path: str) -> None:
-        """Watch this directory from now on, there or not."""
+        """Watch this directory from now on, there or not; OSError if the kernel grants no more watches."""
+        if self._fd < 0:
+            raise OSError(self._refusal, os.strerror(self._refusal), "inotify")
         self._wanted.setdefault(path.rstrip("/") or "/", -1)
         self._renew()
 

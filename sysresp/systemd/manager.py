@@ -39,6 +39,7 @@ _LOOK_SOON_SEC = 0.02  # for jobs that nobody announces; doubles up to _LOOK_SEC
 _RELOAD_SEC = 180  # as DAEMON_RELOAD_TIMEOUT_SEC in systemctl: generators may take their time
 _PAUSE_MS = 50
 _RETRIES = 5  # for calls cut short by a signal handler or by a restart of the bus
+_MOST_UNREAD = 1_000  # messages that others have sent: more are let go with the connection
 _MANY = 16  # questions from which on a connection of their own pays
 
 T = TypeVar("T")
@@ -61,6 +62,14 @@ class SystemManager:
         """Close the connection; the next call opens it again."""
         self._bus.close()
         self._watching = False
+
+    def rest(self) -> None:
+        # A private connection is sent all signals, and what is not read piles up in PID 1; on the bus any
+        # user may write to us, and sd-bus keeps for ever what nobody takes (80,000 signals: 106 MB).
+        self._own.clear()
+        self._gone.clear()
+        if self._bus.private or not self._bus.is_drained(_MOST_UNREAD):
+            self.close()
 
     def version(self) -> int:
         self._bus.open()

@@ -51,7 +51,7 @@ class SystemNotify:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
-                manager.sendto("\n".join(lines).encode(), self._address)
+                manager.sendto("\n".join(lines).encode(errors="replace"), self._address)
         except OSError:  # it does not listen, or has not yet read the last 500
             return
 

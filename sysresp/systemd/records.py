@@ -23,6 +23,10 @@ from collections.abc import Iterable, Iterator
 from sysresp.ports import Record
 from sysresp.systemd.export import CHUNK, CODES, KINDS, Entry, journalctl, parse
 
+TYPE_CHECKING = False  # subprocess is imported when one is started
+if TYPE_CHECKING:
+    import subprocess
+
 _LIMIT_SEC = 20.0  # 100,000 records take 2 s
 _MARK_SEC = 1.0  # until our own line is there; as a rule it is at once
 _PAUSE_MS = 20
@@ -61,8 +65,10 @@ class SystemRecords:
         deadline, mark_deadline = time.monotonic() + _LIMIT_SEC, time.monotonic() + _MARK_SEC
         is_marked = not is_whole  # if it could not be written, nothing is waited for
         while True:
-            is_first = True
-            for entry in _journal(self._matches(), cursor, deadline):
+            is_first, reader = True, _start(self._matches(), cursor)
+            if reader is None:  # what it would tell stays where it is, for the next time
+                return records, cursor, False
+            for entry in _entries(reader, deadline):
                 here = entry[b"__CURSOR"].decode()
                 if is_first and here == cursor:
                     is_first = False
@@ -79,6 +85,8 @@ class SystemRecords:
                         continue
                     failed.add((record.unit, record.invocation))
                 records.append(record)
+            if is_first and time.monotonic() > deadline:  # as if it could not be started
+                return records, cursor, False
             if is_first:  # not even the entry that the cursor names, nor any behind it
                 return records, self._end(mark)[1] or cursor, False
             if is_marked or time.monotonic() > mark_deadline:
@@ -89,7 +97,8 @@ class SystemRecords:
         """Return the cursor of our own line."""
         deadline = time.monotonic() + _MARK_SEC
         while True:
-            for entry in _journal([f"SYSRESP_MARK={mark.decode()}"], "", deadline):
+            reader = _start([f"SYSRESP_MARK={mark.decode()}"], "")
+            for entry in _entries(reader, deadline) if reader else ():
                 return [], entry[b"__CURSOR"].decode(), True
             if time.monotonic() > deadline:
                 return [], "", False
@@ -123,7 +132,9 @@ class SystemRecords:
             (_number(entry, b"__MONOTONIC_TIMESTAMP") - _delay(entry)) / 1e6,
             _word(words, entry.get(b"_BOOT_ID", b"")),
             entry.get(_RESULTS.get(kind, b""), b"").decode(errors="replace"),
-            entry.get(b"JOB_TYPE", b"").decode() if kind in ("start-failed", "stopped") else "",
+            entry.get(b"JOB_TYPE", b"").decode(errors="replace")
+            if kind in ("start-failed", "stopped")
+            else "",
             code,
             _number(entry, b"EXIT_STATUS") if code else 0,
             _number(entry, b"N_RESTARTS") if kind == "restart" else 0,
@@ -174,12 +185,18 @@ def _write_mark(mark: bytes) -> bool:
     return True
 
 
-def _journal(matches: list[str], cursor: str, deadline: float) -> Iterator[Entry]:
-    """Yield the entries from this cursor on; stop at the deadline, or if journalctl cannot be run."""
+def _start(matches: list[str], cursor: str) -> subprocess.Popen[bytes] | None:
+    """Start to read from this cursor on; None if that cannot be done now."""
     try:
-        reader = journalctl([*([f"--cursor={cursor}"] if cursor else []), *matches], _FIELDS)
-    except (OSError, ValueError):
-        return
+        return journalctl([*([f"--cursor={cursor}"] if cursor else []), *matches], _FIELDS)
+    except OSError:
+        return None
+    except ValueError:  # such a cursor nobody gave us: it is as good as gone
+        return journalctl(["--lines=0"], _FIELDS)
+
+
+def _entries(reader: subprocess.Popen[bytes], deadline: float) -> Iterator[Entry]:
+    """Yield the entries; stop at the deadline."""
     with reader:
         assert reader.stdout is not None
         poll = select.poll()
