@@ -24,6 +24,7 @@ from tests.toy_systemd import ToySystemd, Unit
 
 EXAMPLES = 10_000  # of each kind
 RATE = 2.0
+FIELDS = ("invocation", "is_ended", "active", "sub", "n_restarts", "missing", "lost", "is_stopped", "wait")
 
 POLICIES = (
     Supervision(delay_sec=0.2),
@@ -127,7 +128,7 @@ def observed(story: bytes, noise: bytes) -> None:
         assert controller.ledger.keys() == truth(systemd)
     started = {a.unit for c, _ in both for _, a in c.asked if isinstance(a, Start)}
     for name in NAMES:
-        one, other = (what_counts(c.memory.units[name], was_started=name in started) for c in (whole, holey))
+        one, other = [what_counts(c.memory.units[name], was_started=name in started) for c in (whole, holey)]
         assert one == other, name
 
 

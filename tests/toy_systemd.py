@@ -317,5 +317,5 @@ class ToySystemd:
             return
         u.invocation, u.result, u.n_restarts, u.exec_code, u.exec_status = "", "success", 0, 0, 0
         u.started = u.ended = u.changed = 0.0
-        u.is_fresh = True
+        u.is_fresh, u.starts = True, []
         self.announce(Gone(u.name))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum, auto
+from math import inf
 from typing import NamedTuple
 
 from sysresp.controller.events import Exit, Fate, UnitMemory
@@ -163,15 +164,15 @@ class Gap(NamedTuple):
         return 0.0
 
 
-def gap(records: Iterable[Record]) -> Gap:
-    """Read the records of one unit, which are in order."""
+def gap(records: Iterable[Record], until: float = inf) -> Gap:
+    """Read the records of one unit, which are in order; what is refused after `until` is not counted yet."""
     runs: dict[str, list[Record]] = {}
     refused, blocked_at, was_skipped = 0, 0.0, False
     for record in records:
         if record.invocation:
             runs.setdefault(record.invocation, []).append(record)
         if record.kind == "start-failed" and record.result == "dependency":
-            refused, blocked_at = refused + 1, record.monotonic
+            refused, blocked_at = refused + (record.monotonic <= until), record.monotonic
         elif record.kind == "started":
             blocked_at, was_skipped = 0.0, not record.invocation
             refused += was_skipped

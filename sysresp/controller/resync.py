@@ -36,8 +36,9 @@ SELF_MADE = frozenset({Fate.FINISHED, Fate.GAVE_UP, Fate.UNKNOWN})
 
 
 AFTER_SEC = 0.02
-"""What the journal has from this long after a unit's last change of state, as it was read, is newer than
-that: a signal tells of it, and the count that was read does not have it."""
+"""What the journal has of a run from this long after the unit's last change of state, as it was read, is
+newer than that: a signal tells of it, and the count that was read does not have it. A start that failed by a
+dependency is no run and changes no state: it may be of any time."""
 
 Deaths = list[tuple[float, str]]
 """When which unit died, by itself; sorted."""
@@ -57,9 +58,9 @@ def resync(draft: Draft, event: Resync) -> None:
     for record in event.records:
         if event.boot and record.boot not in ("", event.boot):
             record = record._replace(monotonic=0.0)  # noqa: PLW2901 - of a clock that is no more
-        if record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
+        if not record.invocation or record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
             records.setdefault(record.unit, []).append(record)
-    told = {unit: gap(its) for unit, its in records.items()}
+    told = {unit: gap(its, read_at.get(unit, now) + AFTER_SEC) for unit, its in records.items()}
     died = sorted((at, unit) for unit, its in told.items() for at in its.deaths())
     found = Counter[str]()
     for seen in event.seen:
@@ -153,7 +154,12 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
             run = run_of(unit, invocation, records, member.supervision, by_us=False)
             # It was unloaded, or its failure reset, before it was looked at?
             if known.fate is Fate.UNKNOWN or (known.fate is Fate.FINISHED and run.is_failure):
-                known = known._replace(fate=run.row.fate, result=run.row.result)
+                is_stopped = run.row.fate is Fate.STOPPED
+                if is_stopped:
+                    known = limits.count_anew(known)
+                known = known._replace(
+                    fate=run.row.fate, result=run.row.result, is_stopped=is_stopped, ended=run.ended or known.ended
+                )
                 draft.act(Row(run.row))
             continue
         if invocation == seen.invocation:
@@ -175,7 +181,7 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         if 0 < member.supervision.reset_after_sec <= row.uptime_sec:
             known = limits.count_anew(known)
         if row.fate is Fate.STOPPED:
-            known = known._replace(failures=0, cooldowns=0, recent=())
+            known = limits.count_anew(known)
         elif row.fate is Fate.RETRY or run.is_failure:
             known = known._replace(failures=known.failures + 1)
         if run.is_failure and row.fate is not Fate.STOPPED:
@@ -243,7 +249,7 @@ def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths) ->
         return
     looks_self_made = known.is_ended and known.wait is Wait.NOTHING and known.fate in SELF_MADE
     if looks_self_made and told.stopped_at(known.invocation):  # its end was seen, but not who ended it
-        known = known._replace(is_stopped=True, fate=Fate.STOPPED, failures=0, cooldowns=0, recent=())
+        known = limits.count_anew(known)._replace(is_stopped=True, fate=Fate.STOPPED)
         draft.refate(unit, known)
     looks_stopped = known.is_stopped and seen.active == "failed" and known.stopping <= known.ended
     if looks_stopped and told.was_refused(known.invocation):  # the count of that was missed

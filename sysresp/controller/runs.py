@@ -93,7 +93,8 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: f
     if is_new:
         if not known.is_ended:
             draft.act(Row(_unseen_end(known, seen)))
-        known = credit(known, seen, True, where is Phase.FAILED or is_queued(seen))
+        is_ahead = where is Phase.FAILED or (where is not Phase.UP and is_queued(seen))
+        known = credit(known, seen, True, is_ahead)
         if known.missing and len(known.named) < MOST_NAMED:
             known = known._replace(named=(*known.named, before.invocation, seen.invocation))
         known = _begin(member, known, seen)
