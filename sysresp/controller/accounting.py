@@ -156,6 +156,13 @@ class Gap(NamedTuple):
         is_due = any(record.kind == "restart" for record in self.runs.get(invocation, ()))
         return is_due and not self.stopped_at(invocation)
 
+    def refused_at(self, invocation: str) -> float:
+        """Return when the start limit refused what was to follow the run; 0: it did not, by the journal."""
+        if self.was_refused(invocation):
+            return max(record.monotonic for record in self.runs[invocation])
+        hits = (r.monotonic for r in self.runs.get(invocation, ()) if r.result == "start-limit-hit")
+        return max(hits, default=0.0)
+
     def stopped_at(self, invocation: str) -> float:
         """Return when a stop job ended the run, or the wait for the next; 0: none did, by the journal."""
         for record in reversed(self.runs.get(invocation, ())):
@@ -210,6 +217,8 @@ def run_of(
                 continue
             case "exited":
                 code, status = record.exec_code, record.exec_status
+            case "failed" if result and record.result == "start-limit-hit":
+                continue  # a start that was refused later
             case "failed":
                 result = record.result or result
             case "finished":

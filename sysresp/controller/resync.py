@@ -70,7 +70,7 @@ def resync(draft: Draft, event: Resync) -> None:
         else:
             its = told.get(seen.unit, SILENCE)
             _unit(draft, member, seen, its, found)
-            _after(draft, member, seen, its, died)
+            _after(draft, member, seen, its, died, is_whole=event.is_whole)
     blocked = frozenset(
         unit
         for unit in draft.roster.members
@@ -145,12 +145,15 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
 def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap) -> tuple[UnitMemory, int]:
     """Write the runs that are over and are not the last one; return the memory, and how many were new."""
     unit, new = seen.unit, 0
+    last, runs = known.invocation, told.runs
     cut = known.since if known.missing else max(known.started, known.ended)
-    runs = dict(told.runs)
-    if not known.is_ended and known.invocation != seen.invocation:
-        runs = {known.invocation: runs.pop(known.invocation, []), **runs}
+    is_after, is_older = last in runs, last in runs  # is the run that comes next newer, or older, than that?
+    if not is_after and not known.is_ended and last != seen.invocation:
+        runs = {last: [], **runs}
     for invocation, records in runs.items():
-        if invocation == known.invocation and known.is_ended:
+        is_last_known = invocation == last
+        is_older &= not is_last_known
+        if is_last_known and known.is_ended:
             run = run_of(unit, invocation, records, member.supervision, by_us=False)
             # It was unloaded, or its failure reset, before it was looked at?
             if known.fate is Fate.UNKNOWN or (known.fate is Fate.FINISHED and run.is_failure):
@@ -165,14 +168,15 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         if invocation == seen.invocation:
             continue
         run = run_of(unit, invocation, records, member.supervision, by_us=known.our_job == "Stop")
-        is_last_known = invocation == known.invocation
         row = run.row._replace(generation=member.generation)
         if is_last_known:
             because = known.why if known.our_job in ("Kill", "Stop") else ""
             ran = row.uptime_sec or _length(known, run.ended)  # it began before the gap
             row = row._replace(generation=known.generation, because=because, uptime_sec=ran)
         is_new = is_last_known or (
-            invocation not in known.named and invocation != known.previous and records[-1].monotonic > cut
+            invocation not in known.named
+            and invocation != known.previous
+            and (is_after and not is_older or records[-1].monotonic > cut)
         )
         if not is_new:
             draft.act(Row(row, is_late=True))
@@ -187,6 +191,9 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         if run.is_failure and row.fate is not Fate.STOPPED:
             known = limits.note_failure(known, member.supervision, run.ended or draft.now)
             row = row._replace(attempt=known.failures)
+        draft.act(Row(row))
+        if is_older:
+            continue
         if not is_last_known:
             known = known._replace(invocation=invocation, previous=known.invocation)
         known = known._replace(
@@ -199,7 +206,6 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         )
         if known.our_job != "Stop" or row.fate is not Fate.RETRY:  # else our stop is still to come
             known = known._replace(our_job="", wait=Wait.NOTHING, wake_at=0.0, on=())
-        draft.act(Row(row))
     return known, new
 
 
@@ -242,7 +248,9 @@ def _is_ahead(member: Member, known: UnitMemory, seen: Seen, where: Phase, told:
     return is_limit and seen.n_restarts > 0
 
 
-def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths) -> None:
+def _after(
+    draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths, *, is_whole: bool
+) -> None:
     """Take up what the journal tells of the time since the last run, and what was under way."""
     unit, known = seen.unit, draft.get(seen.unit)
     if known is None:
@@ -251,8 +259,9 @@ def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths) ->
     if looks_self_made and told.stopped_at(known.invocation):  # its end was seen, but not who ended it
         known = limits.count_anew(known)._replace(is_stopped=True, fate=Fate.STOPPED)
         draft.refate(unit, known)
-    looks_stopped = known.is_stopped and seen.active == "failed" and known.stopping <= known.ended
-    if looks_stopped and told.was_refused(known.invocation):  # the count of that was missed
+    # That it was refused, and not stopped, is certain if it is `failed`; else by what the journal lacks.
+    looks_stopped = known.is_stopped and (seen.active == "failed" or is_whole)
+    if looks_stopped and told.refused_at(known.invocation) > known.stopping:
         known = limits.gave_up(
             draft, unit, known._replace(is_stopped=False), member.supervision, START_LIMIT
         )
