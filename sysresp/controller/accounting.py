@@ -66,7 +66,7 @@ def is_queued(seen: Seen) -> bool:
     """
     if seen.sub == "dead" and seen.job:
         return seen.ended > 0 and seen.changed > seen.ended + WAITED_SEC
-    return seen.sub == "auto-restart-queued" or (seen.sub in WAITING and seen.job != 0)
+    return seen.sub == "auto-restart-queued" or (seen.sub == "auto-restart" and seen.job != 0)
 
 
 def begins(seen: Seen, known: UnitMemory) -> bool:
@@ -101,10 +101,14 @@ def credit(known: UnitMemory, seen: Seen, is_new: bool, is_ahead: bool = False) 
     known = known._replace(n_restarts=seen.n_restarts)
     if not is_new:
         is_same = seen.invocation == known.invocation
+        if is_same and seen.sub == "auto-restart" and not seen.job:
+            # No restart is queued: what looked like a spare one was that of a run which nobody told of.
+            lost = known.credit if seen.n_restarts == base else 0
+            return known._replace(credit=0, missing=known.missing + lost)
         return known._replace(credit=min(more, 1) if is_same else more)
     spare = 1 if is_ahead and more > 1 else 0
     lost = max(0, more - 1 - spare)
-    if lost and not known.missing:
+    if (lost or spare) and not known.missing:
         known = known._replace(since=max(known.started, known.ended))
     return known._replace(credit=spare, missing=known.missing + lost, is_reset=False)
 
@@ -158,10 +162,15 @@ class Gap(NamedTuple):
 
     def refused_at(self, invocation: str) -> float:
         """Return when the start limit refused what was to follow the run; 0: it did not, by the journal."""
-        if self.was_refused(invocation):
-            return max(record.monotonic for record in self.runs[invocation])
-        hits = (r.monotonic for r in self.runs.get(invocation, ()) if r.result == "start-limit-hit")
-        return max(hits, default=0.0)
+        was_due = self.was_refused(invocation)
+        return max(
+            (
+                record.monotonic
+                for record in self.runs.get(invocation, ())
+                if record.result == "start-limit-hit" or (was_due and record.kind == "restart")
+            ),
+            default=0.0,
+        )
 
     def stopped_at(self, invocation: str) -> float:
         """Return when a stop job ended the run, or the wait for the next; 0: none did, by the journal."""

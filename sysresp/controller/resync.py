@@ -260,8 +260,9 @@ def _after(
         known = limits.count_anew(known)._replace(is_stopped=True, fate=Fate.STOPPED)
         draft.refate(unit, known)
     # That it was refused, and not stopped, is certain if it is `failed`; else by what the journal lacks.
-    looks_stopped = known.is_stopped and (seen.active == "failed" or is_whole)
-    if looks_stopped and told.refused_at(known.invocation) > known.stopping:
+    is_certain = seen.active == "failed" or is_whole
+    looks_refused = known.is_ended and known.wait is Wait.NOTHING and known.fate is Fate.RETRY
+    if is_certain and (known.is_stopped or looks_refused) and told.refused_at(known.invocation) > known.stopping:
         known = limits.gave_up(
             draft, unit, known._replace(is_stopped=False), member.supervision, START_LIMIT
         )

@@ -100,6 +100,8 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: f
         known = _begin(member, known, seen)
     else:
         known = credit(known, seen, False)
+        if known.missing > before.missing and not known.named:
+            known = known._replace(named=(known.previous, known.invocation))
     if known.missing > before.missing:
         draft.act(Recount(unit))
     if stopped and not known.is_ended:
