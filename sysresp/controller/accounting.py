@@ -65,8 +65,13 @@ def is_queued(seen: Seen) -> bool:
     after its process ended, for it has waited.
     """
     if seen.sub == "dead" and seen.job:
-        return seen.ended > 0 and seen.changed > seen.ended + WAITED_SEC
+        return has_waited(seen)
     return seen.sub == "auto-restart-queued" or (seen.sub == "auto-restart" and seen.job != 0)
+
+
+def has_waited(seen: Seen) -> bool:
+    """Say whether a unit that is dead waited for a restart, which may be counted, before it came to that."""
+    return seen.ended > 0 and seen.changed > seen.ended + WAITED_SEC
 
 
 def begins(seen: Seen, known: UnitMemory) -> bool:
@@ -93,10 +98,13 @@ def credit(known: UnitMemory, seen: Seen, is_new: bool, is_ahead: bool = False) 
     systemd counts it again when it is reloaded while the job is queued (seen on 252).
     """
     base = known.n_restarts
+    if not seen.changed and not seen.invocation:
+        return unloaded(known)
     if seen.n_restarts < base:
         if seen.changed == known.changed and not is_new and not known.is_reset and seen.n_restarts:
             return known  # told late
-        base, known = seen.n_restarts, known._replace(credit=0, is_reset=False)
+        base = 0 if known.is_reset else seen.n_restarts
+        known = known._replace(credit=0, is_reset=False)
     more = known.credit + seen.n_restarts - base
     known = known._replace(n_restarts=seen.n_restarts)
     if not is_new:
@@ -111,6 +119,11 @@ def credit(known: UnitMemory, seen: Seen, is_new: bool, is_ahead: bool = False) 
     if (lost or spare) and not known.missing:
         known = known._replace(since=max(known.started, known.ended))
     return known._replace(credit=spare, missing=known.missing + lost, is_reset=False)
+
+
+def unloaded(known: UnitMemory) -> UnitMemory:
+    """Return the memory of a unit of which systemd forgot the count; what tells of before may still come."""
+    return known._replace(credit=0, is_reset=known.n_restarts > 0)
 
 
 def deaths(known: UnitMemory, seen: Seen, where: Phase, refused: int) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from sysresp.controller import healing, limits
-from sysresp.controller.accounting import Phase, credit, is_queued, phase, row_of
+from sysresp.controller.accounting import Phase, credit, has_waited, is_queued, phase, row_of
 from sysresp.controller.draft import NEW, Draft
 from sysresp.controller.events import (
     AskRequired,
@@ -93,7 +93,8 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: f
     if is_new:
         if not known.is_ended:
             draft.act(Row(_unseen_end(known, seen)))
-        is_ahead = where is Phase.FAILED or (where is not Phase.UP and is_queued(seen))
+        is_ahead = where is Phase.FAILED or (where is Phase.DEAD and has_waited(seen))
+        is_ahead |= where is Phase.WAITING and is_queued(seen)
         known = credit(known, seen, True, is_ahead)
         if known.missing and len(known.named) < MOST_NAMED:
             known = known._replace(named=(*known.named, before.invocation, seen.invocation))
@@ -336,10 +337,11 @@ def _down(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Ph
 def _final(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Phase) -> UnitMemory:
     """Return the memory of a unit that Restart= should start again, and that systemd leaves down.
 
-    The start limit always ends in `failed`, and the restart that it refused was counted in NRestarts.
-    Whatever else keeps it down was somebody's wish: that stays so.
+    The start limit always ends in `failed`: the restart that it refused was counted in NRestarts, or the unit
+    had waited, and a stop of what waits ends in `inactive`. Whatever else keeps it down was somebody's wish:
+    that stays so.
     """
-    is_limit = known.credit > 0 or seen.result == "start-limit-hit"
+    is_limit = known.credit > 0 or known.wait is Wait.BACKOFF or seen.result == "start-limit-hit"
     if where is Phase.FAILED and is_limit:
         known = known._replace(credit=0, result=seen.result)
         known = limits.gave_up(draft, seen.unit, known, member.supervision, START_LIMIT)
