@@ -116,9 +116,11 @@ def credit(known: UnitMemory, seen: Seen, is_new: bool, is_ahead: bool = False) 
         return known._replace(credit=min(more, 1) if is_same else more)
     spare = 1 if is_ahead and more > 1 else 0
     lost = max(0, more - 1 - spare)
-    if (lost or spare) and not known.missing:
-        known = known._replace(since=max(known.started, known.ended))
-    return known._replace(credit=spare, missing=known.missing + lost, is_reset=False)
+    since = 0.0
+    if lost or spare or known.missing:  # a spare one may turn out to be lost
+        is_since = known.since and (known.missing or known.credit)
+        since = known.since if is_since else max(known.started, known.ended)
+    return known._replace(credit=spare, missing=known.missing + lost, since=since, is_reset=False)
 
 
 def unloaded(known: UnitMemory) -> UnitMemory:
@@ -200,6 +202,8 @@ def gap(records: Iterable[Record], until: float = inf) -> Gap:
     for record in records:
         if record.invocation:
             runs.setdefault(record.invocation, []).append(record)
+            if record.result != "start-limit-hit":  # that is said of the run before, too
+                blocked_at = 0.0
         if record.kind == "start-failed" and record.result == "dependency":
             refused, blocked_at = refused + (record.monotonic <= until), record.monotonic
         elif record.kind == "started":

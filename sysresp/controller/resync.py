@@ -271,7 +271,7 @@ def _after(
     if goes_on and limits.is_exceeded(known, member.supervision) and known.our_job != "Stop":
         known = limits.exceed(draft, unit, known, member.supervision)
         draft.refate(unit, known, because=known.why, due=known.wake_at)
-    elif known.is_ended and told.blocked_at > max(known.started, known.stopping, known.changed - 0.001):
+    elif known.is_ended and told.blocked_at > max(known.started, known.stopping):
         known = healing.block(draft, unit, known, f"{told.blocked_at:.6f}")
     elif known.is_stopped and known.wait is Wait.NOTHING:
         known = known._replace(on=_died_before(unit, told, died))

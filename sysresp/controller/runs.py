@@ -97,7 +97,8 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: f
         is_ahead |= where is Phase.WAITING and is_queued(seen)
         known = credit(known, seen, True, is_ahead)
         if known.missing and len(known.named) < MOST_NAMED:
-            known = known._replace(named=(*known.named, before.invocation, seen.invocation))
+            named = known.named or (before.previous,)
+            known = known._replace(named=(*named, before.invocation, seen.invocation))
         known = _begin(member, known, seen)
     else:
         known = credit(known, seen, False)
