@@ -172,8 +172,11 @@ class Gap(NamedTuple):
 
     def was_refused(self, invocation: str) -> bool:
         """Say whether the run, of a unit that is `failed`, was to be restarted, and nobody stopped that."""
-        is_due = any(record.kind == "restart" for record in self.runs.get(invocation, ()))
-        return is_due and not self.stopped_at(invocation)
+        return self.was_due(invocation) and not self.stopped_at(invocation)
+
+    def was_due(self, invocation: str) -> bool:
+        """Say whether systemd waited to restart the unit after the run, by the journal."""
+        return any(record.kind == "restart" for record in self.runs.get(invocation, ()))
 
     def refused_at(self, invocation: str) -> float:
         """Return when the start limit refused what was to follow the run; 0: it did not, by the journal."""

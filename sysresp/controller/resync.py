@@ -274,7 +274,11 @@ def _after(
     elif known.is_ended and told.blocked_at > max(known.started, known.stopping):
         known = healing.block(draft, unit, known, f"{told.blocked_at:.6f}")
     elif known.is_stopped and known.wait is Wait.NOTHING:
-        known = known._replace(on=_died_before(unit, told, died))
+        if told.was_due(known.invocation):  # it was stopped as it waited: by hand, so later than the run
+            stopping = max(known.stopping, told.stopped_at(known.invocation), known.ended + 1e-6)
+            known = known._replace(stopping=stopping)
+        else:
+            known = known._replace(on=_died_before(unit, told, died))
         draft.act(AskRequired(unit))  # it may have been stopped along with what it requires
     elif known.our_job and not seen.job and known.wait is not Wait.SLOT:
         known = again(draft, unit, known)
