@@ -24,7 +24,8 @@ from tests.toy_systemd import ToySystemd, Unit
 
 EXAMPLES = 10_000  # of each kind
 RATE = 2.0
-FIELDS = ("invocation", "is_ended", "active", "sub", "n_restarts", "missing", "lost", "is_stopped", "wait")
+RUNS = ("invocation", "is_ended", "active", "sub", "n_restarts", "missing", "lost")
+COMPARED = (*RUNS, "is_stopped", "wait", "fate", "result")
 
 POLICIES = (
     Supervision(delay_sec=0.2),
@@ -88,15 +89,12 @@ def truth(systemd: ToySystemd) -> set[tuple[str, str]]:
     return ended
 
 
-def what_counts(known: UnitMemory, *, was_started: bool) -> tuple[object, ...]:
+def what_counts(known: UnitMemory, *, was_started: bool) -> dict[str, object]:
     """Return the part of memory that must not depend on what was missed.
 
     An observer's starts do not happen, so for a unit that it would have started only the runs are compared.
-    Not compared: counts of failures, which a lost run does not enter, and the fate of a run that is over.
     """
-    runs = (known.invocation, known.is_ended, known.active, known.sub, known.n_restarts)
-    counted = (known.missing, known.lost)
-    return (*runs, *counted) if was_started else (*runs, *counted, known.is_stopped, known.wait)
+    return {field: getattr(known, field) for field in (RUNS if was_started else COMPARED)}
 
 
 def observed(story: bytes, noise: bytes) -> None:

@@ -119,7 +119,7 @@ def credit(known: UnitMemory, seen: Seen, is_new: bool, is_ahead: bool = False) 
     since = 0.0
     if lost or spare or known.missing:  # a spare one may turn out to be lost
         is_since = known.since and (known.missing or known.credit)
-        since = known.since if is_since else max(known.started, known.ended)
+        since = known.since if is_since else max(known.started, known.ended, 1e-6)  # 0: none is missing
     return known._replace(credit=spare, missing=known.missing + lost, since=since, is_reset=False)
 
 
@@ -191,9 +191,15 @@ class Gap(NamedTuple):
         )
 
     def stopped_at(self, invocation: str) -> float:
-        """Return when a stop job ended the run, or the wait for the next; 0: none did, by the journal."""
-        for record in reversed(self.runs.get(invocation, ())):
-            if record.kind == "stopped" and record.job_type == "stop":
+        """Return when a job ended the run, or the wait for the next; 0: none did, by the journal.
+
+        A job of type "restart" is somebody's, too, but for the one that follows each wait up to 253.
+        """
+        records = self.runs.get(invocation, ())
+        by_itself = any(record.kind in ("restart", "failed", "exited") for record in records)
+        jobs = ("stop",) if by_itself else ("stop", "restart")
+        for record in reversed(records):
+            if record.kind == "stopped" and record.job_type in jobs:
                 return record.monotonic
         return 0.0
 

@@ -18,6 +18,7 @@ from sysresp.controller.accounting import (
     SILENCE,
     Gap,
     Phase,
+    Run,
     deaths,
     ended_at,
     gap,
@@ -156,14 +157,11 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         if is_last_known and known.is_ended:
             run = run_of(unit, invocation, records, member.supervision, by_us=False)
             # It was unloaded, or its failure reset, before it was looked at?
+            if run.is_failure and known.result in ("", "success"):
+                known = known._replace(result=run.row.result)
             if known.fate is Fate.UNKNOWN or (known.fate is Fate.FINISHED and run.is_failure):
-                is_stopped = run.row.fate is Fate.STOPPED
-                if is_stopped:
-                    known = limits.count_anew(known)
-                known = known._replace(
-                    fate=run.row.fate, result=run.row.result, is_stopped=is_stopped, ended=run.ended or known.ended
-                )
-                draft.act(Row(run.row))
+                known = _told_late(known, run)
+                draft.act(Row(run.row._replace(fate=known.fate)))
             continue
         if invocation == seen.invocation:
             continue
@@ -207,6 +205,16 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         if known.our_job != "Stop" or row.fate is not Fate.RETRY:  # else our stop is still to come
             known = known._replace(our_job="", wait=Wait.NOTHING, wake_at=0.0, on=())
     return known, new
+
+
+def _told_late(known: UnitMemory, run: Run) -> UnitMemory:
+    """Return the memory with the fate of the last run, which was known to be over, but not how."""
+    known = known._replace(result=run.row.result, ended=run.ended or known.ended)
+    if known.wait is Wait.BLOCKED and run.row.fate in (Fate.RETRY, Fate.STOPPED):
+        return known._replace(fate=Fate.BLOCKED)  # by a start after that
+    if run.row.fate is Fate.STOPPED:
+        known = limits.count_anew(known)._replace(is_stopped=known.wait is Wait.NOTHING)
+    return known._replace(fate=run.row.fate)
 
 
 def _length(known: UnitMemory, ended: float) -> float:
@@ -255,14 +263,22 @@ def _after(
     unit, known = seen.unit, draft.get(seen.unit)
     if known is None:
         return
-    looks_self_made = known.is_ended and known.wait is Wait.NOTHING and known.fate in SELF_MADE
+    is_limit = known.fate is Fate.GAVE_UP and known.why  # ... of ours, which asked for a stop
+    looks_self_made = known.is_ended and known.fate in SELF_MADE and not is_limit
     if looks_self_made and told.stopped_at(known.invocation):  # its end was seen, but not who ended it
-        known = limits.count_anew(known)._replace(is_stopped=True, fate=Fate.STOPPED)
-        draft.refate(unit, known)
+        if known.wait is Wait.NOTHING:
+            known = limits.count_anew(known)._replace(is_stopped=True, fate=Fate.STOPPED)
+            draft.refate(unit, known)
+        elif known.wait is Wait.BLOCKED:  # by a start after that
+            known = limits.count_anew(known)._replace(fate=Fate.BLOCKED)
+            draft.refate(unit, known, because=known.why)
+    is_blocked = known.is_ended and told.blocked_at > max(known.started, known.stopping)
     # That it was refused, and not stopped, is certain if it is `failed`; else by what the journal lacks.
     is_certain = seen.active == "failed" or is_whole
     looks_refused = known.is_ended and known.wait is Wait.NOTHING and known.fate is Fate.RETRY
-    if is_certain and (known.is_stopped or looks_refused) and told.refused_at(known.invocation) > known.stopping:
+    looks_refused |= known.is_stopped
+    stopped = known.stopping if known.stopping > known.ended + 1e-5 else 0.0  # as it was down already
+    if is_certain and looks_refused and told.refused_at(known.invocation) > stopped and not is_blocked:
         known = limits.gave_up(
             draft, unit, known._replace(is_stopped=False), member.supervision, START_LIMIT
         )
@@ -271,7 +287,7 @@ def _after(
     if goes_on and limits.is_exceeded(known, member.supervision) and known.our_job != "Stop":
         known = limits.exceed(draft, unit, known, member.supervision)
         draft.refate(unit, known, because=known.why, due=known.wake_at)
-    elif known.is_ended and told.blocked_at > max(known.started, known.stopping):
+    elif is_blocked:
         known = healing.block(draft, unit, known, f"{told.blocked_at:.6f}")
     elif known.is_stopped and known.wait is Wait.NOTHING:
         if told.was_due(known.invocation):  # it was stopped as it waited: by hand, so later than the run

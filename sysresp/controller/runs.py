@@ -349,7 +349,7 @@ def _final(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: P
         draft.refate(seen.unit, known, because=known.why, due=known.wake_at)
         return known
     if known.wait is Wait.BACKOFF:  # it was stopped as it waited: by hand, not with what it requires
-        known = known._replace(stopping=max(seen.changed or draft.now, known.ended + 1e-6))
+        known = known._replace(stopping=known.ended + 1e-6)
     known = _stopped(draft, seen.unit, known, seen._replace(job=0), Fate.STOPPED)
     draft.refate(seen.unit, known)
     return known
