@@ -287,7 +287,10 @@ def _after(
     if goes_on and limits.is_exceeded(known, member.supervision) and known.our_job != "Stop":
         known = limits.exceed(draft, unit, known, member.supervision)
         draft.refate(unit, known, because=known.why, due=known.wake_at)
-    elif is_blocked:
+        draft.put(unit, known)
+        return
+    known = limits.forgive(known, member.supervision)
+    if is_blocked:
         known = healing.block(draft, unit, known, f"{told.blocked_at:.6f}")
     elif known.is_stopped and known.wait is Wait.NOTHING:
         if told.was_due(known.invocation):  # it was stopped as it waited: by hand, so later than the run

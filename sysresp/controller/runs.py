@@ -233,12 +233,16 @@ def _end(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Pha
         known = limits.note_failure(known, supervision, ended)
     attempt = known.failures if is_failure else 0
 
+    goes_on = where is Phase.WAITING or expected
+    if our_stop or not goes_on:
+        known = limits.forgive(known, supervision)
+
     since, due = seen.changed or ended, 0.0
     if stopper is not None:
         known = _stopped(draft, unit, known, seen, stopper)
     elif our_stop:  # our stop is still on its way, and ends systemd's own restarts
         known = known._replace(fate=Fate.STOPPED_BY_US)
-    elif limits.is_exceeded(known, supervision) and (where is Phase.WAITING or expected):
+    elif limits.is_exceeded(known, supervision):
         known = limits.exceed(draft, unit, known, supervision)
         because, due = known.why, known.wake_at
     else:
