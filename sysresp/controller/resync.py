@@ -162,6 +162,9 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
             if known.fate is Fate.UNKNOWN or (known.fate is Fate.FINISHED and run.is_failure):
                 known = _told_late(known, run)
                 draft.act(Row(run.row._replace(fate=known.fate)))
+            elif known.fate is Fate.BLOCKED and run.row.fate in (Fate.GAVE_UP, Fate.FINISHED):
+                known = known._replace(fate=run.row.fate)  # its end was not what is blocked: nothing was to follow
+                draft.refate(unit, known)
             continue
         if invocation == seen.invocation:
             continue
