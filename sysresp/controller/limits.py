@@ -124,7 +124,7 @@ def is_exceeded(known: UnitMemory, supervision: Supervision) -> bool:
 
 
 def forgive(known: UnitMemory, supervision: Supervision) -> UnitMemory:
-    """Return the memory of a unit that stays down by itself: there is nothing to stop, so nothing exceeds."""
+    """Return the memory of a unit that stays down by itself: there is nothing to stop."""
     if not is_exceeded(known, supervision):
         return known
     return known._replace(recent=known.recent[-supervision.failures :])

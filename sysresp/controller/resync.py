@@ -162,8 +162,10 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
             if known.fate is Fate.UNKNOWN or (known.fate is Fate.FINISHED and run.is_failure):
                 known = _told_late(known, run)
                 draft.act(Row(run.row._replace(fate=known.fate)))
-            elif known.fate is Fate.BLOCKED and run.row.fate in (Fate.GAVE_UP, Fate.FINISHED):
-                known = known._replace(fate=run.row.fate)  # its end was not what is blocked: nothing was to follow
+            elif run.row.fate in (Fate.GAVE_UP, Fate.FINISHED) and (
+                known.fate is Fate.BLOCKED or (known.fate is Fate.STOPPED and not known.stopping)
+            ):  # a job was seen with its end, which no job had brought about: somebody's start
+                known = known._replace(fate=run.row.fate, is_stopped=False)
                 draft.refate(unit, known)
             continue
         if invocation == seen.invocation:
@@ -177,7 +179,7 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         is_new = is_last_known or (
             invocation not in known.named
             and invocation != known.previous
-            and (is_after and not is_older or records[-1].monotonic > cut)
+            and ((is_after and not is_older) or records[-1].monotonic > cut)
         )
         if not is_new:
             draft.act(Row(row, is_late=True))
@@ -259,9 +261,7 @@ def _is_ahead(member: Member, known: UnitMemory, seen: Seen, where: Phase, told:
     return is_limit and seen.n_restarts > 0
 
 
-def _after(
-    draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths, *, is_whole: bool
-) -> None:
+def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths, *, is_whole: bool) -> None:
     """Take up what the journal tells of the time since the last run, and what was under way."""
     unit, known = seen.unit, draft.get(seen.unit)
     if known is None:
@@ -281,9 +281,10 @@ def _after(
     looks_refused = known.is_ended and known.wait is Wait.NOTHING and known.fate is Fate.RETRY
     looks_refused |= known.is_stopped
     stopped = known.stopping if known.stopping > known.ended + 1e-5 else 0.0  # as it was down already
+    result = "start-limit-hit" if known.result == "success" else known.result
     if is_certain and looks_refused and told.refused_at(known.invocation) > stopped and not is_blocked:
         known = limits.gave_up(
-            draft, unit, known._replace(is_stopped=False), member.supervision, START_LIMIT
+            draft, unit, known._replace(is_stopped=False, result=result), member.supervision, START_LIMIT
         )
         draft.refate(unit, known, because=known.why, due=known.wake_at)
     goes_on = not known.is_ended or known.wait in (Wait.BACKOFF, Wait.SETTLE)

@@ -342,9 +342,9 @@ def _down(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Ph
 def _final(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Phase) -> UnitMemory:
     """Return the memory of a unit that Restart= should start again, and that systemd leaves down.
 
-    The start limit always ends in `failed`: the restart that it refused was counted in NRestarts, or the unit
-    had waited, and a stop of what waits ends in `inactive`. Whatever else keeps it down was somebody's wish:
-    that stays so.
+    The start limit always ends in `failed`: the restart that it refused was counted in NRestarts, or the
+    unit had waited, and a stop of what waits ends in `inactive`. Whatever else keeps it down was somebody's
+    wish: that stays so.
     """
     is_limit = known.credit > 0 or known.wait is Wait.BACKOFF or seen.result == "start-limit-hit"
     if where is Phase.FAILED and is_limit:
