@@ -242,7 +242,7 @@ class ToySystemd:
             if not other.is_up():
                 if u.active != "failed":
                     self._rest(u)
-                self.record(u, "start-failed", invocation="", result="dependency", job_type="start")
+                self.record(u, "start-failed", result="dependency", job_type="start")
                 self.job_removed(u, job, "dependency")
                 self._unload(u)
                 return

@@ -196,8 +196,9 @@ class Gap(NamedTuple):
         A job of type "restart" is somebody's, too, but for the one that follows each wait up to 253.
         """
         records = self.runs.get(invocation, ())
-        by_itself = any(record.kind in ("restart", "failed", "exited") for record in records)
-        jobs = ("stop",) if by_itself else ("stop", "restart")
+        kinds = {record.kind for record in records}
+        is_sure = "finished" in kinds and not kinds & {"restart", "failed", "exited"}
+        jobs = ("stop", "restart") if is_sure else ("stop",)
         for record in reversed(records):
             if record.kind == "stopped" and record.job_type in jobs:
                 return record.monotonic
@@ -209,7 +210,7 @@ def gap(records: Iterable[Record], until: float = inf) -> Gap:
     runs: dict[str, list[Record]] = {}
     refused, blocked_at, was_skipped = 0, 0.0, False
     for record in records:
-        if record.invocation:
+        if record.invocation and record.kind != "start-failed":  # that names the run before
             runs.setdefault(record.invocation, []).append(record)
             if record.result != "start-limit-hit":  # that is said of the run before, too
                 blocked_at = 0.0

@@ -59,7 +59,7 @@ def resync(draft: Draft, event: Resync) -> None:
     for record in event.records:
         if event.boot and record.boot not in ("", event.boot):
             record = record._replace(monotonic=0.0)  # noqa: PLW2901 - of a clock that is no more
-        if not record.invocation or record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
+        if record.kind == "start-failed" or record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
             records.setdefault(record.unit, []).append(record)
     told = {unit: gap(its, read_at.get(unit, now) + AFTER_SEC) for unit, its in records.items()}
     died = sorted((at, unit) for unit, its in told.items() for at in its.deaths())
@@ -253,6 +253,8 @@ def _is_ahead(member: Member, known: UnitMemory, seen: Seen, where: Phase, told:
         return where in (Phase.WAITING, Phase.DEAD) and is_queued(seen)
     if told.was_refused(seen.invocation):
         return True  # it was to be restarted, and nobody stopped it: that is never left as `failed`
+    if told.stopped_at(seen.invocation):
+        return False
     if known.invocation == seen.invocation:
         return seen.n_restarts + known.credit > known.n_restarts
     supervision = member.supervision
