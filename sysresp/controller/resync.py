@@ -147,7 +147,8 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
     """Write the runs that are over and are not the last one; return the memory, and how many were new."""
     unit, new = seen.unit, 0
     last, runs = known.invocation, told.runs
-    cut = known.since if known.missing else max(known.started, known.ended)
+    is_since = known.since and (known.missing or known.credit)
+    cut = known.since if is_since else max(known.started, known.ended)
     is_after, is_older = last in runs, last in runs  # is the run that comes next newer, or older, than that?
     if not is_after and not known.is_ended and last != seen.invocation:
         runs = {last: [], **runs}
@@ -156,17 +157,7 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         is_older &= not is_last_known
         if is_last_known and known.is_ended:
             run = run_of(unit, invocation, records, member.supervision, by_us=False)
-            # It was unloaded, or its failure reset, before it was looked at?
-            if run.is_failure and known.result in ("", "success"):
-                known = known._replace(result=run.row.result)
-            if known.fate is Fate.UNKNOWN or (known.fate is Fate.FINISHED and run.is_failure):
-                known = _told_late(known, run)
-                draft.act(Row(run.row._replace(fate=known.fate)))
-            elif run.row.fate in (Fate.GAVE_UP, Fate.FINISHED) and (
-                known.fate is Fate.BLOCKED or (known.fate is Fate.STOPPED and not known.stopping)
-            ):  # a job was seen with its end, which no job had brought about: somebody's start
-                known = known._replace(fate=run.row.fate, is_stopped=False)
-                draft.refate(unit, known)
+            known = _told_late(draft, unit, known, run)
             continue
         if invocation == seen.invocation:
             continue
@@ -212,14 +203,26 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
     return known, new
 
 
-def _told_late(known: UnitMemory, run: Run) -> UnitMemory:
-    """Return the memory with the fate of the last run, which was known to be over, but not how."""
-    known = known._replace(result=run.row.result, ended=run.ended or known.ended)
-    if known.wait is Wait.BLOCKED and run.row.fate in (Fate.RETRY, Fate.STOPPED):
-        return known._replace(fate=Fate.BLOCKED)  # by a start after that
-    if run.row.fate is Fate.STOPPED:
-        known = limits.count_anew(known)._replace(is_stopped=known.wait is Wait.NOTHING)
-    return known._replace(fate=run.row.fate)
+def _told_late(draft: Draft, unit: str, known: UnitMemory, run: Run) -> UnitMemory:
+    """Return the memory of a unit of which the last run was known to be over, but perhaps not how."""
+    fate = run.row.fate
+    if run.is_failure and known.result in ("", "success"):
+        known = known._replace(result=run.row.result)
+    # It was unloaded, or its failure reset, before it was looked at?
+    if known.fate is Fate.UNKNOWN or (known.fate is Fate.FINISHED and run.is_failure):
+        known = known._replace(result=run.row.result, ended=run.ended or known.ended, fate=fate)
+        if known.wait is Wait.BLOCKED and fate in (Fate.RETRY, Fate.STOPPED):
+            known = known._replace(fate=Fate.BLOCKED)  # by a start after that
+        elif fate is Fate.STOPPED:
+            known = limits.count_anew(known)._replace(is_stopped=known.wait is Wait.NOTHING)
+        draft.act(Row(run.row._replace(fate=known.fate)))
+    # A job was seen with its end, which no job had brought about: somebody's start, which may be blocked.
+    elif fate in (Fate.GAVE_UP, Fate.FINISHED) and (
+        known.fate is Fate.BLOCKED or (known.fate is Fate.STOPPED and not known.stopping)
+    ):
+        known = known._replace(fate=fate, is_stopped=False)
+        draft.refate(unit, known)
+    return known
 
 
 def _length(known: UnitMemory, ended: float) -> float:
