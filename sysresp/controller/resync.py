@@ -139,8 +139,11 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
         known = known._replace(our_job="")
     look(draft, member, known, seen, 0.0 if where is Phase.UP else told.stopped_at(seen.invocation))
     known = draft.get(seen.unit) or known
-    if known.wait is Wait.SETTLE and known.is_ended and draft.now >= seen.changed + SETTLE_SEC:
-        look(draft, member, known._replace(tries=1), seen)  # it has settled long ago
+    # A unit is never read as `failed` between its end and the wait that follows: this is what followed that.
+    is_settled = where is Phase.FAILED and told.was_refused(seen.invocation)
+    is_settled |= draft.now >= seen.changed + SETTLE_SEC
+    if known.wait is Wait.SETTLE and known.is_ended and is_settled:
+        look(draft, member, known._replace(tries=1), seen)
 
 
 def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap) -> tuple[UnitMemory, int]:
