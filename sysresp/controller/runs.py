@@ -104,7 +104,7 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: f
         known = credit(known, seen, False)
         if known.missing > before.missing and not known.named:
             known = known._replace(named=(known.previous, known.invocation))
-    if known.missing > before.missing or (is_new and known.credit and known.since):
+    if known.missing > before.missing:
         draft.act(Recount(unit))
     if stopped and not known.is_ended:
         known = known._replace(stopping=stopped)
