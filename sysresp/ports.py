@@ -320,7 +320,7 @@ class Record(NamedTuple):
 
     kind: str  # started | start-failed | exited | failed | finished | stopped | restart | oom
     unit: str
-    invocation: str  # "" where systemd does not tell it (a start job that failed)
+    invocation: str  # start-failed: of the run before; "" if there was none, or it was unloaded
     at: float  # seconds since the epoch
     monotonic: float  # CLOCK_MONOTONIC, of the boot that it is from
     boot: str  # 32 hexadecimal digits

@@ -3,7 +3,17 @@
 Stories in virtual time on tests/toy_systemd.py, in the dialects of systemd up to 253 and from 254. Two
 kinds: an observer (the controller acts on nothing, so that one that misses nothing can stand beside it and
 be compared), and an actor, killed at any decision, that must keep every limit. The story and the noise on
-the wire are drawn as bytes, which makes an example cheap enough to draw twenty thousand.
+the wire are drawn as bytes, which makes an example cheap enough to draw twenty thousand; most wires are
+worse than chance would make them, for a few signals lost in a row say more than one here and there.
+
+What is compared is `COMPARED`: the last run, what became of it, and what the unit waits for. Not compared,
+since a lost run enters them late, in the journal's order, or not at all: `failures`, `cooldowns` and
+`recent` (counts), `previous`, and the fate of a run that another one followed: its row keeps what was seen
+live. Lost for good is a stop of what was down already: systemd and its journal keep no trace of it.
+
+Continuous integration draws the same stories each time, to judge a change by those that its parent passed.
+Without CI in the environment they are drawn anew; SYSRESP_FULL=1 draws 200,000 of each kind, anew. A story
+that failed is kept in tests/test_policy_known_stories.py.
 """
 
 from __future__ import annotations
@@ -22,8 +32,11 @@ from sysresp.units.supervision import Settings, Supervision
 from tests.toy_controller import ToyController, advance
 from tests.toy_systemd import ToySystemd, Unit
 
-EXAMPLES = 10_000  # of each kind
+FULL = bool(os.environ.get("SYSRESP_FULL"))
+EXAMPLES = 200_000 if FULL else 10_000  # of each kind
 RATE = 2.0
+RUNS = ("invocation", "is_ended", "active", "sub", "n_restarts", "missing", "lost")
+COMPARED = (*RUNS, "is_stopped", "wait", "fate", "result")
 
 POLICIES = (
     Supervision(delay_sec=0.2),
@@ -35,6 +48,13 @@ POLICIES = (
 )
 NAMES = ("a.service", "b.service", "c.service", "d.service")
 QUIET = cycle([15])
+LOST, WELL = 1, 15
+WIRES = (
+    bytes(range(256)),  # lost, told twice, swapped with the next, as it comes
+    bytes(LOST if byte < 77 else WELL for byte in range(256)),
+    bytes(LOST if byte < 180 else WELL for byte in range(256)),
+    bytes((LOST, 2, 4)[byte // 16] if byte < 48 else WELL for byte in range(256)),
+)
 
 
 def world(seed: int) -> ToySystemd:
@@ -43,6 +63,11 @@ def world(seed: int) -> ToySystemd:
     units[1].requires, units[2].requires = (NAMES[0],), (NAMES[1],)
     units[2].binds = seed % 3 == 0
     return ToySystemd(units, is_new=bool(seed % 2))
+
+
+def wire(noise: bytes) -> bytes:
+    """Return what becomes of one signal after the other; the first byte says how bad the wire is."""
+    return noise.translate(WIRES[noise[0] % len(WIRES)])
 
 
 def happen(systemd: ToySystemd, byte: int, *, traceless: bool = False) -> float:
@@ -87,22 +112,17 @@ def truth(systemd: ToySystemd) -> set[tuple[str, str]]:
     return ended
 
 
-def what_counts(known: UnitMemory, *, was_started: bool) -> tuple[object, ...]:
+def what_counts(known: UnitMemory, *, was_started: bool) -> dict[str, object]:
     """Return the part of memory that must not depend on what was missed.
 
     An observer's starts do not happen, so for a unit that it would have started only the runs are compared.
-    Not compared: counts of failures, which a lost run does not enter, and the fate of a run that is over.
     """
-    runs = (known.invocation, known.is_ended, known.active, known.sub, known.n_restarts)
-    counted = (known.missing, known.lost)
-    return (*runs, *counted) if was_started else (*runs, *counted, known.is_stopped, known.wait)
+    return {field: getattr(known, field) for field in (RUNS if was_started else COMPARED)}
 
 
 def observed(story: bytes, noise: bytes) -> None:
     systemd = world(story[0])
-    for (
-        unit
-    ) in systemd.units.values():  # whose limit over the ledger stops units, which an observer does not
+    for unit in systemd.units.values():  # that limit stops units, which an observer does not
         unit.supervision = unit.supervision._replace(failures=0)
     limits = Settings(starts_per_second=RATE)
     whole = ToyController(systemd, limits, acts=False)
@@ -127,7 +147,7 @@ def observed(story: bytes, noise: bytes) -> None:
         assert controller.ledger.keys() == truth(systemd)
     started = {a.unit for c, _ in both for _, a in c.asked if isinstance(a, Start)}
     for name in NAMES:
-        one, other = (what_counts(c.memory.units[name], was_started=name in started) for c in (whole, holey))
+        one, other = [what_counts(c.memory.units[name], was_started=name in started) for c in (whole, holey)]
         assert one == other, name
 
 
@@ -165,11 +185,10 @@ def keeps_limits(systemd: ToySystemd, controller: ToyController) -> None:
             assert last - first + 1 <= RATE * (starts[last] - begin + 1) + 1e-6
     for name, unit in systemd.units.items():
         known, sup = controller.memory.units[name], unit.supervision
-        assert len(known.recent) <= sup.failures + 1  # one more is what stops it, unless it ended by itself
+        assert len(known.recent) <= sup.failures
         assert not sup.cooldowns or known.cooldowns <= sup.cooldowns
         if known.wait is Wait.BLOCKED:
-            is_free = all(systemd.units[other].active == "active" for other in unit.requires)
-            assert known.wake_at or not is_free  # after starts that came to nothing the pauses grow
+            assert any(systemd.units[other].active != "active" for other in unit.requires)
         assert known.is_ended != unit.is_up()
         assert known.wait not in (Wait.SETTLE, Wait.SLOT)
 
@@ -180,7 +199,7 @@ def tell_many(judge: Callable[[bytes, bytes], None]) -> None:
 
     @settings(
         max_examples=EXAMPLES,
-        derandomize=bool(os.environ.get("CI")),  # a change is judged by the stories that its parent passed
+        derandomize=bool(os.environ.get("CI")) and not FULL,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
         database=None,
@@ -189,7 +208,7 @@ def tell_many(judge: Callable[[bytes, bytes], None]) -> None:
     def tell(story: bytes, noise: bytes) -> None:
         nonlocal told
         told += 1
-        judge(story, noise)
+        judge(story, wire(noise))
 
     tell()
     assert told >= EXAMPLES
@@ -203,13 +222,3 @@ def test_what_was_missed_makes_no_difference() -> None:
 @pytest.mark.slow
 def test_no_limit_is_exceeded_and_no_exit_missed() -> None:
     tell_many(acted)
-
-
-@pytest.mark.xfail(strict=True, reason="just these signals lost, blocked looks like stopped by hand")
-def test_a_known_story_of_lost_signals() -> None:
-    observed(b"\x01\x02\x1245\x01\x01\x01\x00t\x02", bytes(6) + b"\x01" + bytes(8))
-
-
-@pytest.mark.xfail(strict=True, reason="a start that was decided on, and somebody was quicker")
-def test_a_known_story_of_a_start_too_many() -> None:
-    acted(b"\x00\x02,)b\x80\x0e", b"\x00")

@@ -61,6 +61,7 @@ class ToySystemd:
         self.jobs = 0
         self.ended: list[tuple[str, str]] = []  # the truth
         self.journal: list[Record] = []
+        self._failed: set[tuple[str, str]] = set()
         self.announce: Callable[[Signal], None] = lambda _: None
         self.throttles: Callable[[], bool] = lambda: False  # does journald drop the next message?
         self.dependents = {
@@ -86,8 +87,10 @@ class ToySystemd:
         self.tell(u)
 
     def record(self, u: Unit, kind: str, **fields: Any) -> None:
-        if self.throttles():
-            return
+        if self.throttles() or (kind == "failed" and (u.invocation, u.name) in self._failed):
+            return  # it is said again as systemd gives up, and read once
+        if kind == "failed":
+            self._failed.add((u.invocation, u.name))
         made = Record(kind, u.name, u.invocation, EPOCH + self.now, self.now, BOOT)
         self.journal.append(made._replace(**fields))
 
@@ -239,7 +242,7 @@ class ToySystemd:
             if not other.is_up():
                 if u.active != "failed":
                     self._rest(u)
-                self.record(u, "start-failed", invocation="", result="dependency", job_type="start")
+                self.record(u, "start-failed", result="dependency", job_type="start")
                 self.job_removed(u, job, "dependency")
                 self._unload(u)
                 return
@@ -317,5 +320,5 @@ class ToySystemd:
             return
         u.invocation, u.result, u.n_restarts, u.exec_code, u.exec_status = "", "success", 0, 0, 0
         u.started = u.ended = u.changed = 0.0
-        u.is_fresh = True
+        u.is_fresh, u.starts = True, []
         self.announce(Gone(u.name))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum, auto
+from math import inf
 from typing import NamedTuple
 
 from sysresp.controller.events import Exit, Fate, UnitMemory
@@ -64,8 +65,13 @@ def is_queued(seen: Seen) -> bool:
     after its process ended, for it has waited.
     """
     if seen.sub == "dead" and seen.job:
-        return seen.ended > 0 and seen.changed > seen.ended + WAITED_SEC
-    return seen.sub == "auto-restart-queued" or (seen.sub in WAITING and seen.job != 0)
+        return has_waited(seen)
+    return seen.sub == "auto-restart-queued" or (seen.sub == "auto-restart" and seen.job != 0)
+
+
+def has_waited(seen: Seen) -> bool:
+    """Say whether a unit that is dead waited for a restart, which may be counted, before it came to that."""
+    return seen.ended > 0 and seen.changed > seen.ended + WAITED_SEC
 
 
 def begins(seen: Seen, known: UnitMemory) -> bool:
@@ -92,20 +98,34 @@ def credit(known: UnitMemory, seen: Seen, is_new: bool, is_ahead: bool = False) 
     systemd counts it again when it is reloaded while the job is queued (seen on 252).
     """
     base = known.n_restarts
+    if not seen.changed and not seen.invocation:
+        return unloaded(known)
     if seen.n_restarts < base:
         if seen.changed == known.changed and not is_new and not known.is_reset and seen.n_restarts:
             return known  # told late
-        base, known = seen.n_restarts, known._replace(credit=0, is_reset=False)
+        base = 0 if known.is_reset else seen.n_restarts
+        known = known._replace(credit=0, is_reset=False)
     more = known.credit + seen.n_restarts - base
     known = known._replace(n_restarts=seen.n_restarts)
     if not is_new:
         is_same = seen.invocation == known.invocation
+        if is_same and seen.sub == "auto-restart" and not seen.job:
+            # No restart is queued: what looked like a spare one was that of a run which nobody told of.
+            lost = known.credit if seen.n_restarts == base else 0
+            return known._replace(credit=0, missing=known.missing + lost)
         return known._replace(credit=min(more, 1) if is_same else more)
     spare = 1 if is_ahead and more > 1 else 0
     lost = max(0, more - 1 - spare)
-    if lost and not known.missing:
-        known = known._replace(since=max(known.started, known.ended))
-    return known._replace(credit=spare, missing=known.missing + lost, is_reset=False)
+    since = 0.0
+    if lost or spare or known.missing:  # a spare one may turn out to be lost
+        is_since = known.since and (known.missing or known.credit)
+        since = known.since if is_since else max(known.started, known.ended, 1e-6)  # 0: none is missing
+    return known._replace(credit=spare, missing=known.missing + lost, since=since, is_reset=False)
+
+
+def unloaded(known: UnitMemory) -> UnitMemory:
+    """Return the memory of a unit of which systemd forgot the count; what tells of before may still come."""
+    return known._replace(credit=0, is_reset=known.n_restarts > 0)
 
 
 def deaths(known: UnitMemory, seen: Seen, where: Phase, refused: int) -> int:
@@ -152,26 +172,50 @@ class Gap(NamedTuple):
 
     def was_refused(self, invocation: str) -> bool:
         """Say whether the run, of a unit that is `failed`, was to be restarted, and nobody stopped that."""
-        is_due = any(record.kind == "restart" for record in self.runs.get(invocation, ()))
-        return is_due and not self.stopped_at(invocation)
+        return self.was_due(invocation) and not self.stopped_at(invocation)
+
+    def was_due(self, invocation: str) -> bool:
+        """Say whether systemd waited to restart the unit after the run, by the journal."""
+        return any(record.kind == "restart" for record in self.runs.get(invocation, ()))
+
+    def refused_at(self, invocation: str) -> float:
+        """Return when the start limit refused what was to follow the run; 0: it did not, by the journal."""
+        was_due = self.was_refused(invocation)
+        return max(
+            (
+                record.monotonic
+                for record in self.runs.get(invocation, ())
+                if record.result == "start-limit-hit" or (was_due and record.kind == "restart")
+            ),
+            default=0.0,
+        )
 
     def stopped_at(self, invocation: str) -> float:
-        """Return when a stop job ended the run, or the wait for the next; 0: none did, by the journal."""
-        for record in reversed(self.runs.get(invocation, ())):
-            if record.kind == "stopped" and record.job_type == "stop":
+        """Return when a job ended the run, or the wait for the next; 0: none did, by the journal.
+
+        A job of type "restart" is somebody's, too, but for the one that follows each wait up to 253.
+        """
+        records = self.runs.get(invocation, ())
+        kinds = {record.kind for record in records}
+        is_sure = "finished" in kinds and not kinds & {"restart", "failed", "exited"}
+        jobs = ("stop", "restart") if is_sure else ("stop",)
+        for record in reversed(records):
+            if record.kind == "stopped" and record.job_type in jobs:
                 return record.monotonic
         return 0.0
 
 
-def gap(records: Iterable[Record]) -> Gap:
-    """Read the records of one unit, which are in order."""
+def gap(records: Iterable[Record], until: float = inf) -> Gap:
+    """Read the records of one unit, which are in order; what is refused after `until` is not counted yet."""
     runs: dict[str, list[Record]] = {}
     refused, blocked_at, was_skipped = 0, 0.0, False
     for record in records:
-        if record.invocation:
+        if record.invocation and record.kind != "start-failed":  # that names the run before
             runs.setdefault(record.invocation, []).append(record)
+            if record.result != "start-limit-hit":  # that is said of the run before, too
+                blocked_at = 0.0
         if record.kind == "start-failed" and record.result == "dependency":
-            refused, blocked_at = refused + 1, record.monotonic
+            refused, blocked_at = refused + (record.monotonic <= until), record.monotonic
         elif record.kind == "started":
             blocked_at, was_skipped = 0.0, not record.invocation
             refused += was_skipped
@@ -209,6 +253,8 @@ def run_of(
                 continue
             case "exited":
                 code, status = record.exec_code, record.exec_status
+            case "failed" if result and record.result == "start-limit-hit":
+                continue  # a start that was refused later
             case "failed":
                 result = record.result or result
             case "finished":

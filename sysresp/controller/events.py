@@ -255,7 +255,7 @@ class UnitMemory(NamedTuple):
     missing: int = 0  # ... and never will be: for the next resync to name, or to count
     named: tuple[str, ...] = ()  # while some are missing: the runs that were seen since
     since: float = 0.0  # ... and when the first of them went missing
-    is_reset: bool = False  # ResetFailed was asked for: NRestarts may be as it was, or 0
+    is_reset: bool = False  # reset by us, or unloaded: NRestarts may be as it was, or 0
 
 
 class Memory(NamedTuple):

@@ -106,7 +106,8 @@ def came_up(draft: Draft, unit: str) -> None:
     for waiting in sorted(draft.memory.blocked):
         known = draft.get(waiting)
         if known is not None and unit in known.on:
-            _go_on(draft, waiting, known)
+            # It is another life of that: what came to nothing in the last one says nothing of this.
+            _go_on(draft, waiting, known._replace(tries=min(known.tries, 1), wake_at=0.0))
 
 
 def review(draft: Draft) -> None:

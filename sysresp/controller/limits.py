@@ -123,6 +123,13 @@ def is_exceeded(known: UnitMemory, supervision: Supervision) -> bool:
     return 0 < supervision.failures < len(known.recent)
 
 
+def forgive(known: UnitMemory, supervision: Supervision) -> UnitMemory:
+    """Return the memory of a unit that stays down by itself: there is nothing to stop."""
+    if not is_exceeded(known, supervision):
+        return known
+    return known._replace(recent=known.recent[-supervision.failures :])
+
+
 def exceed(draft: Draft, unit: str, known: UnitMemory, supervision: Supervision) -> UnitMemory:
     """Stop the unit, which breaks systemd's own restarts, and let it cool down if that is wanted."""
     why = f"more than {supervision.failures} failures in {supervision.per_sec:g} s"

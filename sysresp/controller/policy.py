@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from sysresp.controller import healing, limits
+from sysresp.controller.accounting import unloaded
 from sysresp.controller.draft import NEW, Draft
 from sysresp.controller.events import (
     Decision,
@@ -127,10 +128,7 @@ def _gone(draft: Draft, unit: str) -> None:
     elif not known.is_ended or known.wait in (Wait.BACKOFF, Wait.SETTLE):
         draft.act(Look(unit))  # it may be told late, when the unit is there again
     else:
-        draft.put(
-            unit,
-            known._replace(active="inactive", sub="dead", n_restarts=0, credit=0, is_reset=False, job=0),
-        )
+        draft.put(unit, unloaded(known)._replace(active="inactive", sub="dead", job=0))
 
 
 # The world around

@@ -18,6 +18,7 @@ from sysresp.controller.accounting import (
     SILENCE,
     Gap,
     Phase,
+    Run,
     deaths,
     ended_at,
     gap,
@@ -36,8 +37,9 @@ SELF_MADE = frozenset({Fate.FINISHED, Fate.GAVE_UP, Fate.UNKNOWN})
 
 
 AFTER_SEC = 0.02
-"""What the journal has from this long after a unit's last change of state, as it was read, is newer than
-that: a signal tells of it, and the count that was read does not have it."""
+"""What the journal has of a run from this long after the unit's last change of state, as it was read, is
+newer than that: a signal tells of it, and the count that was read does not have it. A start that failed by a
+dependency is no run and changes no state: it may be of any time."""
 
 Deaths = list[tuple[float, str]]
 """When which unit died, by itself; sorted."""
@@ -57,9 +59,9 @@ def resync(draft: Draft, event: Resync) -> None:
     for record in event.records:
         if event.boot and record.boot not in ("", event.boot):
             record = record._replace(monotonic=0.0)  # noqa: PLW2901 - of a clock that is no more
-        if record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
+        if record.kind == "start-failed" or record.monotonic <= read_at.get(record.unit, now) + AFTER_SEC:
             records.setdefault(record.unit, []).append(record)
-    told = {unit: gap(its) for unit, its in records.items()}
+    told = {unit: gap(its, read_at.get(unit, now) + AFTER_SEC) for unit, its in records.items()}
     died = sorted((at, unit) for unit, its in told.items() for at in its.deaths())
     found = Counter[str]()
     for seen in event.seen:
@@ -69,7 +71,7 @@ def resync(draft: Draft, event: Resync) -> None:
         else:
             its = told.get(seen.unit, SILENCE)
             _unit(draft, member, seen, its, found)
-            _after(draft, member, seen, its, died)
+            _after(draft, member, seen, its, died, is_whole=event.is_whole)
     blocked = frozenset(
         unit
         for unit in draft.roster.members
@@ -137,36 +139,41 @@ def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[st
         known = known._replace(our_job="")
     look(draft, member, known, seen, 0.0 if where is Phase.UP else told.stopped_at(seen.invocation))
     known = draft.get(seen.unit) or known
-    if known.wait is Wait.SETTLE and known.is_ended and draft.now >= seen.changed + SETTLE_SEC:
-        look(draft, member, known._replace(tries=1), seen)  # it has settled long ago
+    # A unit is never read as `failed` between its end and the wait that follows: this is what followed that.
+    is_settled = where is Phase.FAILED and told.was_refused(seen.invocation)
+    is_settled |= draft.now >= seen.changed + SETTLE_SEC
+    if known.wait is Wait.SETTLE and known.is_ended and is_settled:
+        look(draft, member, known._replace(tries=1), seen)
 
 
 def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap) -> tuple[UnitMemory, int]:
     """Write the runs that are over and are not the last one; return the memory, and how many were new."""
     unit, new = seen.unit, 0
-    cut = known.since if known.missing else max(known.started, known.ended)
-    runs = dict(told.runs)
-    if not known.is_ended and known.invocation != seen.invocation:
-        runs = {known.invocation: runs.pop(known.invocation, []), **runs}
+    last, runs = known.invocation, told.runs
+    is_since = known.since and (known.missing or known.credit)
+    cut = known.since if is_since else max(known.started, known.ended)
+    is_after, is_older = last in runs, last in runs  # is the run that comes next newer, or older, than that?
+    if not is_after and not known.is_ended and last != seen.invocation:
+        runs = {last: [], **runs}
     for invocation, records in runs.items():
-        if invocation == known.invocation and known.is_ended:
+        is_last_known = invocation == last
+        is_older &= not is_last_known
+        if is_last_known and known.is_ended:
             run = run_of(unit, invocation, records, member.supervision, by_us=False)
-            # It was unloaded, or its failure reset, before it was looked at?
-            if known.fate is Fate.UNKNOWN or (known.fate is Fate.FINISHED and run.is_failure):
-                known = known._replace(fate=run.row.fate, result=run.row.result)
-                draft.act(Row(run.row))
+            known = _told_late(draft, unit, known, run)
             continue
         if invocation == seen.invocation:
             continue
         run = run_of(unit, invocation, records, member.supervision, by_us=known.our_job == "Stop")
-        is_last_known = invocation == known.invocation
         row = run.row._replace(generation=member.generation)
         if is_last_known:
             because = known.why if known.our_job in ("Kill", "Stop") else ""
             ran = row.uptime_sec or _length(known, run.ended)  # it began before the gap
             row = row._replace(generation=known.generation, because=because, uptime_sec=ran)
         is_new = is_last_known or (
-            invocation not in known.named and invocation != known.previous and records[-1].monotonic > cut
+            invocation not in known.named
+            and invocation != known.previous
+            and ((is_after and not is_older) or records[-1].monotonic > cut)
         )
         if not is_new:
             draft.act(Row(row, is_late=True))
@@ -175,12 +182,15 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         if 0 < member.supervision.reset_after_sec <= row.uptime_sec:
             known = limits.count_anew(known)
         if row.fate is Fate.STOPPED:
-            known = known._replace(failures=0, cooldowns=0, recent=())
+            known = limits.count_anew(known)
         elif row.fate is Fate.RETRY or run.is_failure:
             known = known._replace(failures=known.failures + 1)
         if run.is_failure and row.fate is not Fate.STOPPED:
             known = limits.note_failure(known, member.supervision, run.ended or draft.now)
             row = row._replace(attempt=known.failures)
+        draft.act(Row(row))
+        if is_older:
+            continue
         if not is_last_known:
             known = known._replace(invocation=invocation, previous=known.invocation)
         known = known._replace(
@@ -193,8 +203,29 @@ def _past(draft: Draft, member: Member, known: UnitMemory, seen: Seen, told: Gap
         )
         if known.our_job != "Stop" or row.fate is not Fate.RETRY:  # else our stop is still to come
             known = known._replace(our_job="", wait=Wait.NOTHING, wake_at=0.0, on=())
-        draft.act(Row(row))
     return known, new
+
+
+def _told_late(draft: Draft, unit: str, known: UnitMemory, run: Run) -> UnitMemory:
+    """Return the memory of a unit of which the last run was known to be over, but perhaps not how."""
+    fate = run.row.fate
+    if run.is_failure and known.result in ("", "success"):
+        known = known._replace(result=run.row.result)
+    # It was unloaded, or its failure reset, before it was looked at?
+    if known.fate is Fate.UNKNOWN or (known.fate is Fate.FINISHED and run.is_failure):
+        known = known._replace(result=run.row.result, ended=run.ended or known.ended, fate=fate)
+        if known.wait is Wait.BLOCKED and fate in (Fate.RETRY, Fate.STOPPED):
+            known = known._replace(fate=Fate.BLOCKED)  # by a start after that
+        elif fate is Fate.STOPPED:
+            known = limits.count_anew(known)._replace(is_stopped=known.wait is Wait.NOTHING)
+        draft.act(Row(run.row._replace(fate=known.fate)))
+    # A job was seen with its end, which no job had brought about: somebody's start, which may be blocked.
+    elif fate in (Fate.GAVE_UP, Fate.FINISHED) and (
+        known.fate is Fate.BLOCKED or (known.fate is Fate.STOPPED and not known.stopping)
+    ):
+        known = known._replace(fate=fate, is_stopped=False)
+        draft.refate(unit, known)
+    return known
 
 
 def _length(known: UnitMemory, ended: float) -> float:
@@ -228,6 +259,8 @@ def _is_ahead(member: Member, known: UnitMemory, seen: Seen, where: Phase, told:
         return where in (Phase.WAITING, Phase.DEAD) and is_queued(seen)
     if told.was_refused(seen.invocation):
         return True  # it was to be restarted, and nobody stopped it: that is never left as `failed`
+    if told.stopped_at(seen.invocation):
+        return False
     if known.invocation == seen.invocation:
         return seen.n_restarts + known.credit > known.n_restarts
     supervision = member.supervision
@@ -236,32 +269,47 @@ def _is_ahead(member: Member, known: UnitMemory, seen: Seen, where: Phase, told:
     return is_limit and seen.n_restarts > 0
 
 
-def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths) -> None:
+def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths, *, is_whole: bool) -> None:
     """Take up what the journal tells of the time since the last run, and what was under way."""
     unit, known = seen.unit, draft.get(seen.unit)
     if known is None:
         return
-    # Not if it is known why: a limit of ours stops it, too.
-    looks_self_made = (
-        known.is_ended and known.wait is Wait.NOTHING and known.fate in SELF_MADE and not known.why
-    )
+    is_limit = known.fate is Fate.GAVE_UP and known.why  # ... of ours, which asked for a stop
+    looks_self_made = known.is_ended and known.fate in SELF_MADE and not is_limit
     if looks_self_made and told.stopped_at(known.invocation):  # its end was seen, but not who ended it
-        known = known._replace(is_stopped=True, fate=Fate.STOPPED, failures=0, cooldowns=0, recent=())
-        draft.refate(unit, known)
-    looks_stopped = known.is_stopped and seen.active == "failed" and known.stopping <= known.ended
-    if looks_stopped and told.was_refused(known.invocation):  # the count of that was missed
+        if known.wait is Wait.NOTHING:
+            known = limits.count_anew(known)._replace(is_stopped=True, fate=Fate.STOPPED)
+            draft.refate(unit, known)
+        elif known.wait is Wait.BLOCKED:  # by a start after that
+            known = limits.count_anew(known)._replace(fate=Fate.BLOCKED)
+            draft.refate(unit, known, because=known.why)
+    is_blocked = known.is_ended and told.blocked_at > max(known.started, known.stopping)
+    # That it was refused, and not stopped, is certain if it is `failed`; else by what the journal lacks.
+    is_certain = seen.active == "failed" or is_whole
+    looks_refused = known.is_ended and known.wait is Wait.NOTHING and known.fate is Fate.RETRY
+    looks_refused |= known.is_stopped
+    stopped = known.stopping if known.stopping > known.ended + 1e-5 else 0.0  # as it was down already
+    result = "start-limit-hit" if known.result == "success" else known.result
+    if is_certain and looks_refused and told.refused_at(known.invocation) > stopped and not is_blocked:
         known = limits.gave_up(
-            draft, unit, known._replace(is_stopped=False), member.supervision, START_LIMIT
+            draft, unit, known._replace(is_stopped=False, result=result), member.supervision, START_LIMIT
         )
         draft.refate(unit, known, because=known.why, due=known.wake_at)
     goes_on = not known.is_ended or known.wait in (Wait.BACKOFF, Wait.SETTLE)
     if goes_on and limits.is_exceeded(known, member.supervision) and known.our_job != "Stop":
         known = limits.exceed(draft, unit, known, member.supervision)
         draft.refate(unit, known, because=known.why, due=known.wake_at)
-    elif known.is_ended and told.blocked_at > max(known.started, known.stopping, known.changed - 0.001):
+        draft.put(unit, known)
+        return
+    known = limits.forgive(known, member.supervision)
+    if is_blocked:
         known = healing.block(draft, unit, known, f"{told.blocked_at:.6f}")
     elif known.is_stopped and known.wait is Wait.NOTHING:
-        known = known._replace(on=_died_before(unit, told, died))
+        if told.was_due(known.invocation):  # it was stopped as it waited: by hand, so later than the run
+            stopping = max(known.stopping, told.stopped_at(known.invocation), known.ended + 1e-6)
+            known = known._replace(stopping=stopping)
+        else:
+            known = known._replace(on=_died_before(unit, told, died))
         draft.act(AskRequired(unit))  # it may have been stopped along with what it requires
     elif known.our_job and not seen.job and known.wait is not Wait.SLOT:
         known = again(draft, unit, known)

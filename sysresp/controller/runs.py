@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from sysresp.controller import healing, limits
-from sysresp.controller.accounting import Phase, credit, is_queued, phase, row_of
+from sysresp.controller.accounting import Phase, credit, has_waited, is_queued, phase, row_of
 from sysresp.controller.draft import NEW, Draft
 from sysresp.controller.events import (
     AskRequired,
@@ -93,12 +93,17 @@ def look(draft: Draft, member: Member, known: UnitMemory, seen: Seen, stopped: f
     if is_new:
         if not known.is_ended:
             draft.act(Row(_unseen_end(known, seen)))
-        known = credit(known, seen, True, where is Phase.FAILED or is_queued(seen))
+        is_ahead = where is Phase.FAILED or (where is Phase.DEAD and has_waited(seen))
+        is_ahead |= where is Phase.WAITING and is_queued(seen)
+        known = credit(known, seen, True, is_ahead)
         if known.missing and len(known.named) < MOST_NAMED:
-            known = known._replace(named=(*known.named, before.invocation, seen.invocation))
+            named = known.named or (before.previous,)
+            known = known._replace(named=(*named, before.invocation, seen.invocation))
         known = _begin(member, known, seen)
     else:
         known = credit(known, seen, False)
+        if known.missing > before.missing and not known.named:
+            known = known._replace(named=(known.previous, known.invocation))
     if known.missing > before.missing:
         draft.act(Recount(unit))
     if stopped and not known.is_ended:
@@ -228,12 +233,16 @@ def _end(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Pha
         known = limits.note_failure(known, supervision, ended)
     attempt = known.failures if is_failure else 0
 
+    goes_on = where is Phase.WAITING or expected
+    if our_stop or not goes_on:
+        known = limits.forgive(known, supervision)
+
     since, due = seen.changed or ended, 0.0
     if stopper is not None:
         known = _stopped(draft, unit, known, seen, stopper)
     elif our_stop:  # our stop is still on its way, and ends systemd's own restarts
         known = known._replace(fate=Fate.STOPPED_BY_US)
-    elif limits.is_exceeded(known, supervision) and (where is Phase.WAITING or expected):
+    elif limits.is_exceeded(known, supervision):
         known = limits.exceed(draft, unit, known, supervision)
         because, due = known.why, known.wake_at
     else:
@@ -333,15 +342,18 @@ def _down(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Ph
 def _final(draft: Draft, member: Member, known: UnitMemory, seen: Seen, where: Phase) -> UnitMemory:
     """Return the memory of a unit that Restart= should start again, and that systemd leaves down.
 
-    The start limit always ends in `failed`, and the restart that it refused was counted in NRestarts.
-    Whatever else keeps it down was somebody's wish: that stays so.
+    The start limit always ends in `failed`: the restart that it refused was counted in NRestarts, or the
+    unit had waited, and a stop of what waits ends in `inactive`. Whatever else keeps it down was somebody's
+    wish: that stays so.
     """
-    is_limit = known.credit > 0 or seen.result == "start-limit-hit"
+    is_limit = known.credit > 0 or known.wait is Wait.BACKOFF or seen.result == "start-limit-hit"
     if where is Phase.FAILED and is_limit:
         known = known._replace(credit=0, result=seen.result)
         known = limits.gave_up(draft, seen.unit, known, member.supervision, START_LIMIT)
         draft.refate(seen.unit, known, because=known.why, due=known.wake_at)
         return known
+    if known.wait is Wait.BACKOFF:  # it was stopped as it waited: by hand, not with what it requires
+        known = known._replace(stopping=known.ended + 1e-6)
     known = _stopped(draft, seen.unit, known, seen._replace(job=0), Fate.STOPPED)
     draft.refate(seen.unit, known)
     return known
