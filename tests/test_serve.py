@@ -15,6 +15,7 @@ import pytest
 from sysresp.controller.events import Member, Roster
 from sysresp.controller.ledger import Ledger
 from sysresp.controller.loop import Loop, Ports
+from sysresp.controller.probes import ProbeState
 from sysresp.controller.reader import Reader
 from sysresp.controller.respawn import QUIET_SEC, Vitals
 from sysresp.controller.serve import REQUEST, SELF, Daemon, Own
@@ -113,6 +114,9 @@ class NoProbes:
     def watch(self, unit: str, invocation: str, probe: Any, started: float) -> None: ...
 
     def forget(self, unit: str) -> None: ...
+
+    def latest(self) -> dict[str, ProbeState]:
+        return {}
 
 
 class Scene:

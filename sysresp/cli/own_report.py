@@ -33,7 +33,7 @@ from sysresp.reconcile import layout
 _UNIT = ("LoadState", "ActiveState", "SubState", "UnitFileState", "FragmentPath", "InvocationID")
 _SERVICE = (
     *("MainPID", "User", "SupplementaryGroups", "NRestarts", "Result", "StatusText"),
-    *("ExecMainStartTimestamp", "ExecMainStartTimestampMonotonic", "MemoryCurrent"),
+    *("ExecMainStartTimestamp", "ExecMainStartTimestampMonotonic", "MemoryCurrent", "CPUUsageNSec"),
 )
 _NOTES = 200  # of the newest: among them the last gap and the last self-restart
 
@@ -59,6 +59,7 @@ def unit(manager: Manager) -> dict[str, Any]:
         "pid": number("MainPID"),
         "since": number("ExecMainStartTimestamp") / 1e6,
         "memory": number("MemoryCurrent"),
+        "cpu_sec": number("CPUUsageNSec") / 1e9,
         "account": str(of_service.get("User", "")),
         "groups": [str(name) for name in groups] if isinstance(groups, list) else [],
         "restarts": number("NRestarts"),

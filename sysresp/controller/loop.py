@@ -67,6 +67,8 @@ class Prober(Protocol):
 
     def forget(self, unit: str) -> None: ...
 
+    def latest(self) -> Mapping[str, Any]: ...
+
 
 class Ports(NamedTuple):
     """Everything that the loop can do to the host."""

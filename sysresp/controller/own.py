@@ -29,6 +29,9 @@ from sysresp.units.text import OWNER_SECTION
 PROJECT = "sysresp"
 """The project of the controller's own units; no file of a user's may take it."""
 
+PROJECTS = frozenset({PROJECT, "sysresp-metrics"})
+"""... and that of `sysresp metrics enable`, for which the same holds."""
+
 UNIT = "sysresp.service"
 FALLBACK_UNIT = "sysresp-fallback.service"
 ACCOUNT = "sysresp"
@@ -87,10 +90,11 @@ def packaged() -> dict[str, str]:
     )
     assert spec is not None, problems
     files = render(spec, version=PACKAGED_FOR).desired.files
-    return {name: _of_the_package(files[name].text) for name in (UNIT, FALLBACK_UNIT)}
+    return {name: of_the_package(files[name].text, _PACKAGE_HEADER) for name in (UNIT, FALLBACK_UNIT)}
 
 
-def _of_the_package(text: str) -> str:
+def of_the_package(text: str, header: str) -> str:
+    """Return the text of a unit as a package ships it: without our marks, under its own header."""
     body = text.removeprefix(f"{HEADER}\n").partition(f"\n[{OWNER_SECTION}]\n")[0].rstrip("\n")
     left_out = {"PartOf=", "# As written in services.toml"}
-    return "\n".join([_PACKAGE_HEADER, *(x for x in body.splitlines() if x not in left_out), ""])
+    return "\n".join([header, *(x for x in body.splitlines() if x not in left_out), ""])
