@@ -114,6 +114,31 @@ make_root() {
 	echo "$dir"
 }
 
+# make_prometheus: print the directory of the programs of Debian's Prometheus, which are unpacked if there are
+# none: its package would start a daemon.
+make_prometheus() {
+	local dir=$cache/prometheus-$(dpkg --print-architecture)
+	if [[ ! -x $dir/promtool ]]; then
+		say "unpacking Prometheus to $dir"
+		mkdir -p "$cache"
+		local part
+		part=$(mktemp -d "$dir.XXXXXX.part")
+		(
+			cd "$part"
+			apt-get -qq download prometheus 2>&1 || { apt-get -qq update && apt-get -qq download prometheus; }
+			dpkg -x prometheus_*.deb .
+		) >"$work/prometheus.log" 2>&1 || {
+			cat "$work/prometheus.log" >&2
+			rm -rf "$part"
+			die "cannot get Prometheus"
+		}
+		chmod 755 "$part/usr/bin"
+		mv -T "$part/usr/bin" "$dir" 2>/dev/null || true
+		rm -rf "$part"
+	fi
+	echo "$dir"
+}
+
 # in_root ROOT IN OUT COMMAND...: run it in a throwaway copy of the root, without network ($network); IN is at /in,
 # read-only, and OUT at /out. Of the environment only what a build may depend on is passed on.
 in_root() {

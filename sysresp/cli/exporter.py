@@ -2,7 +2,7 @@
 
 Owns the little of HTTP that a scrape needs: GET and HEAD of /metrics, one answer for each connection. The
 port is systemd's (sd_listen_fds(3)), before we are there and after; a connection that comes while we end
-starts the next of us. The look at the host is made in a thread, one at a time, so that a slow client delays nobody.
+starts the next of us. The look at the host is made in a thread, one at a time: a slow client delays nobody.
 
 What a client may do to us is bounded: so many at once, so long a head, so much time from its first byte to
 its last; and only who was answered keeps us here. Rule: a request never writes anything, and never makes us

@@ -1,12 +1,12 @@
 """The units of the exporter and of the textfile's timer: the same spec and templates as for any service.
 
 Owns exporter.toml, what is laid over it for a host, and the unit files that a package ships. Never looks at
-the host: `metrics_enable` does. Who runs them is a dynamic user, which may read what everybody may read
-(unit properties, manifests, the ledger) and nothing else; it is not the controller's account, which may
-restart services. A user's own service manager has no dynamic users: there they run as that user.
+the host: `metrics_enable` does. They have an account of their own, which may read what everybody may read
+(unit properties, manifests, the ledger) and nothing else; the controller's may restart services. It is no
+dynamic user, since D-Bus refuses those where libnss-systemd is not installed.
 
-Where the textfile goes: into a directory below /run that is the dynamic user's own, and a link to it lies
-where the collector looks, since nobody but that directory's owner could write there.
+Where the textfile goes: into a directory below /run that is that account's own, and a link to it lies where
+the collector looks, since nobody but that directory's owner could write there.
 
 Rule: `systemd-analyze security` says at most 1.5 for both services.
 """
@@ -29,10 +29,10 @@ TIMER = "sysresp-metrics-textfile.timer"
 TEXTFILE_UNIT = "sysresp-metrics-textfile.service"
 LISTEN = "127.0.0.1:9917"
 ACCOUNT = "sysresp-metrics"
-"""What a dynamic user is called: by its unit."""
+SYSUSERS_TEXT = f'u {ACCOUNT} - "sysresp metrics"\n'
 DEFINITION = Path(__file__).with_name("exporter.toml")
 
-_NOT_FOR_USERS = ("DynamicUser", "PrivateNetwork", "IPAddressDeny", "PrivateMounts")
+_NOT_FOR_USERS = ("PrivateNetwork", "IPAddressDeny", "PrivateMounts")
 
 
 class Wish(NamedTuple):
@@ -58,6 +58,8 @@ def layers(
         manual = ["man:sysresp(1)", *([f"file:{wish.link}"] if wish.link else [])]
         services["textfile"] = {"command": words, "documentation": manual}
     defaults: dict[str, Any] = {"environment": dict(environment)} if environment else {}
+    if not user:
+        defaults["user"] = ACCOUNT
     base = DEFINITION.read_text()
     kept = "\n".join(part for part in _parts(base) if _is_wanted(part, services))
     if user:

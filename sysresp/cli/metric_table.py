@@ -85,7 +85,8 @@ class Snapshot(NamedTuple):
     is_readable: bool = False  # the ledger
 
 
-UNIT = ("project", "service", "instance", "unit")
+UNIT = ("project", "service", "service_instance", "unit")
+"""Of a service; `instance` is what Prometheus calls the exporter itself."""
 RECEIVER = ("project", "receiver")
 STATES = (
     *("running", "starting", "waiting", "finished", "restarting"),

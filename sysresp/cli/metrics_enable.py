@@ -44,6 +44,7 @@ def enable(scope: Scope, options: change.Options, *, listen: str, textfile: str)
     path = own_units.packaged(host, SOCKET) if scope is Scope.SYSTEM else ""
     if scope is Scope.SYSTEM and (wish.textfile or not path):
         own_units.demand_trust(exporter_units.ACCOUNT, "a service of the system")
+        own_units.make_account(host, exporter_units.ACCOUNT, exporter_units.SYSUSERS_TEXT)
     old = _link(host)
     if path:
         _packaged(host, path, wish.listen, options)

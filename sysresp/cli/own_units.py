@@ -30,7 +30,7 @@ _RULE_DIRS = ("/etc", "/run", "/usr/local/share", "/usr/share")  # + /polkit-1/r
 _OWN_RULE_DIR = "/etc/polkit-1/rules.d"
 _POLKIT = ("/usr/share/dbus-1/system-services", "/usr/local/share/dbus-1/system-services")
 _POLKIT_SERVICE = "org.freedesktop.PolicyKit1.service"
-_SYSUSERS = "/etc/sysusers.d/sysresp.conf"
+_SYSUSERS = "/etc/sysusers.d"
 SYSUSERS_TEXT = f'u {own.ACCOUNT} - "sysresp controller"\n'
 _HOMES = ("/home/", "/root/", "/run/user/")
 _PACKAGE = Path(sysresp.__file__).parent
@@ -101,21 +101,27 @@ def create_account(host: Host) -> None:
             hint="install polkit (Debian: polkitd, Fedora: polkit), or leave out --create-user",
             exit=Exit.REFUSED,
         )
+    make_account(host, own.ACCOUNT, SYSUSERS_TEXT)
+    if not has_rule():
+        host.files.write(f"{_OWN_RULE_DIR}/{RULE}", rule().read_bytes())
+
+
+def make_account(host: Host, name: str, text: str) -> None:
+    """Make this account, as sysusers.d(5) has it, unless it is there."""
     try:
-        pwd.getpwnam(own.ACCOUNT)
+        pwd.getpwnam(name)
     except KeyError:
         program = shutil.which("systemd-sysusers")
         if program is None:
             raise SysrespError(
-                f'cannot make the user "{own.ACCOUNT}": there is no systemd-sysusers',
-                hint=f"make it: useradd --system --shell /usr/sbin/nologin {own.ACCOUNT}",
+                f'cannot make the user "{name}": there is no systemd-sysusers',
+                hint=f"make it: useradd --system --shell /usr/sbin/nologin {name}",
             ) from None
-        host.files.write(_SYSUSERS, SYSUSERS_TEXT.encode())
-        done = subprocess.run([program, _SYSUSERS], capture_output=True, text=True, check=False)
+        path = f"{_SYSUSERS}/{name}.conf"
+        host.files.write(path, text.encode())
+        done = subprocess.run([program, path], capture_output=True, text=True, check=False)
         if done.returncode:
-            raise SysrespError(f'cannot make the user "{own.ACCOUNT}": {done.stderr.strip()}') from None
-    if not has_rule():
-        host.files.write(f"{_OWN_RULE_DIR}/{RULE}", rule().read_bytes())
+            raise SysrespError(f'cannot make the user "{name}": {done.stderr.strip()}') from None
 
 
 def rule() -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sysresp.sandbox.boot import Bind, Sandbox
-from tests.conftest import of_session, trixie_root
+from tests.conftest import of_session, prometheus, trixie_root
 
 TOP = Path(__file__).parent.parent.parent
 USER = "tester"
@@ -29,6 +29,9 @@ _UNIT_DIRS = ["/etc/systemd/system", "/run/systemd/system", "/etc/sysresp"]
 CHECKOUT = "/srv/checkout"
 VENV = "/srv/venv"
 _CHECKOUT_BINDS = [Bind(str(TOP), CHECKOUT), Bind(str(TOP), str(TOP))]
+PROMETHEUS = "/srv/prometheus"
+if (_found := prometheus()) is not None:
+    _CHECKOUT_BINDS.append(Bind(str(_found), PROMETHEUS))
 _ENV = {"PYTHONPATH": CHECKOUT, "PYTHONPYCACHEPREFIX": "/tmp/pycache"}  # the sandbox's own /tmp
 _numbers = itertools.count(1)
 
