@@ -8,7 +8,6 @@ of the snapshot and said by one of its fields; only a systemd that does not answ
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,7 +27,7 @@ from sysresp.reconcile.manifest import all_manifests
 
 def snapshot(host: Host, scope: Scope, env: Mapping[str, str]) -> Snapshot:
     """Look at everything once."""
-    now = remembered.Now(host.clock.now(), time.clock_gettime(time.CLOCK_MONOTONIC))
+    now = remembered.Now(host.clock.now(), host.clock.monotonic())
     owned = [
         one
         for where in layout.state_dirs(scope, env)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as prometheus_text
 
 from sysresp.cli.exporter_units import LISTEN, SOCKET, TEXTFILE_UNIT, TIMER, UNIT
 from tests.live.conftest import PROMETHEUS, TOP, USER, Box
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.live
 RULES = TOP / "packaging/prometheus/sysresp.rules.yml"
 WEB = "127.0.0.1:9919"
 CONFIG = f"""
-global: {{ scrape_interval: 500ms, evaluation_interval: 500ms }}
+global: {{ scrape_interval: 250ms, evaluation_interval: 250ms }}
 rule_files: [/run/prom/rules.yml]
 scrape_configs:
   - job_name: sysresp
@@ -41,7 +42,7 @@ asked = http.client.HTTPConnection(sys.argv[1], timeout=30)
 asked.request(sys.argv[2], sys.argv[3], headers=dict([sys.argv[4:6]] if sys.argv[4:] else []))
 answer = asked.getresponse()
 print(answer.status, answer.getheader("Content-Type"))
-print(answer.read().decode())
+sys.stdout.write(answer.read().decode())
 """
 
 
@@ -76,6 +77,29 @@ def processes(box: Box) -> list[str]:
     return done.stdout.split() if done is not None and done.returncode == 0 else []
 
 
+def look_at_what_is_served(box: Box) -> None:
+    """Ask as a client may, and as it may not."""
+    status, kind, body = get(box, LISTEN, "/metrics", "GET", "Accept", "application/openmetrics-text")
+    assert status == 200, body
+    assert kind.startswith("application/openmetrics-text")
+    found = {one.name: one for one in openmetrics(body)}
+    states = {
+        (sample.labels["service"], sample.labels["sysresp_service_state"])
+        for sample in found["sysresp_service_state"].samples
+        if sample.value
+    }
+    assert states == {("web", "running"), ("broken", "failed")}
+    assert found["sysresp_controller_up"].samples[0].value == 1
+    assert found["sysresp_ledger_readable"].samples[0].value == 1
+    assert get(box, LISTEN, "/metrics", "HEAD")[::2] == (200, "")
+    assert get(box, LISTEN, "/")[0] == 404
+    assert get(box, LISTEN, "/metrics", "POST")[0] == 405
+    report = box.run(["systemd-analyze", "security", "--no-pager", UNIT], check=True).stdout
+    score = re.search(r"exposure level for \S+: ([0-9.]+)", report)
+    assert score, report
+    assert float(score[1]) <= 1.5, report
+
+
 @pytest.fixture
 def applied(box: Box) -> Iterator[Box]:
     """A box with a controller, the exporter, and two services, of which one fails."""
@@ -98,11 +122,14 @@ def idle_after(box: Box, seconds: int) -> None:
 @pytest.mark.prometheus
 def test_the_rules_fire_and_resolve_under_prometheus(applied: Box) -> None:
     box = applied
-    idle_after(box, 2)
+    idle_after(box, 1)
     broken = f"{box.project}-broken.service"
     until(lambda: box.show(broken, "ActiveState") == "failed", "it gives up")
     assert box.show(SOCKET, "ActiveState") == "active"
     assert (processes(box), box.show(UNIT, "MainPID")) == ([], "0")
+
+    look_at_what_is_served(box)
+    until(lambda: not processes(box), "the exporter ends by itself", 30)
 
     box.write("/run/prom/prometheus.yml", CONFIG)
     # The expressions are those that are shipped; only nobody waits for minutes.
@@ -128,44 +155,17 @@ def test_the_rules_fire_and_resolve_under_prometheus(applied: Box) -> None:
     until(lambda: not processes(box), "the exporter ends by itself", 30)
     assert box.show(SOCKET, "ActiveState") == "active"
     assert box.show(UNIT, "Result") == "success"
-
-
-def test_what_is_served(applied: Box) -> None:
-    from prometheus_client.openmetrics.parser import text_string_to_metric_families  # noqa: PLC0415
-
-    box = applied
-    status, kind, body = get(box, LISTEN, "/metrics", "GET", "Accept", "application/openmetrics-text")
-    assert status == 200, body
-    assert kind.startswith("application/openmetrics-text")
-    found = {one.name: one for one in text_string_to_metric_families(body)}
-    states = {
-        (sample.labels["service"], sample.labels["sysresp_service_state"])
-        for sample in found["sysresp_service_state"].samples
-        if sample.value
-    }
-    assert ("web", "running") in states
-    assert found["sysresp_controller_up"].samples[0].value == 1
-    assert found["sysresp_ledger_readable"].samples[0].value == 1
-    assert get(box, LISTEN, "/metrics", "HEAD")[::2] == (200, "\n")
-    assert get(box, LISTEN, "/")[0] == 404
-    assert get(box, LISTEN, "/metrics", "POST")[0] == 405
-    report = box.run(["systemd-analyze", "security", "--no-pager", UNIT], check=True).stdout
-    score = re.search(r"exposure level for \S+: ([0-9.]+)", report)
-    assert score, report
-    assert float(score[1]) <= 1.5, report
     assert box.sysresp("metrics", "disable").returncode == 0
     assert box.show(SOCKET, "LoadState") == "not-found"
 
 
 def test_the_textfile(box: Box) -> None:
-    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
-
     where = "/var/lib/node"
     box.run(["mkdir", "-p", where], check=True)
     done = box.sysresp("metrics", "enable", "--textfile", where)
     assert done.returncode == 0, done.stderr
     text = box.run(["cat", f"{where}/sysresp.prom"], check=True).stdout
-    found = {one.name: one for one in text_string_to_metric_families(text)}
+    found = {one.name: one for one in prometheus_text(text)}
     assert found["sysresp_controller_up"].samples[0].value == 0
     assert box.show(TIMER, "ActiveState") == "active"
     assert box.show(TEXTFILE_UNIT, "Result") == "success"
