@@ -4,9 +4,9 @@ Owns the little of HTTP that a scrape needs: GET and HEAD of /metrics, one answe
 port is systemd's (sd_listen_fds(3)), before we are there and after; a connection that comes while we end
 starts the next of us. The look at the host is made in a thread, one at a time: a slow client delays nobody.
 
-What a client may do to us is bounded: so many at once, so long a head, so much time from its first byte to
-its last; and only who was answered keeps us here. Rule: a request never writes anything, and never makes us
-import, open or start what its own bytes name.
+What a client may do to us is bounded: so long a head, so much time for it and for taking the answer, so many
+at once, of whom the one that has been silent longest goes; and only who was answered keeps us here. Rule: a
+request never writes anything, and never makes us import, open or start what its own bytes name.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ class Exporter:
         self._idle_sec = idle_sec
         self._pool = ThreadPoolExecutor(1)
         self._clients: set[asyncio.Task[None]] = set()
+        self._unheard: dict[asyncio.Task[None], None] = {}  # those whose request has not come, in order
         self._busy = 0  # clients whose request is being answered
         self._last = 0.0  # when the last one was
 
@@ -118,16 +119,19 @@ class Exporter:
         task = asyncio.current_task()
         assert task is not None
         self._clients.add(task)
-        try:
-            if len(self._clients) <= MOST_CLIENTS:
-                await self._serve_one(reader, writer)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            pass  # it has gone, or was too slow
-        finally:
-            self._clients.discard(task)
-            writer.transport.abort()
+        self._unheard[task] = None
+        if len(self._clients) > MOST_CLIENTS:
+            next(iter(self._unheard)).cancel()
+        # One that has gone, was too slow, or had to go.
+        with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self._serve_one(task, reader, writer)
+        self._clients.discard(task)
+        self._unheard.pop(task, None)
+        writer.transport.abort()
 
-    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_one(
+        self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_SEC)
         except asyncio.LimitOverrunError:
@@ -136,6 +140,7 @@ class Exporter:
         except TimeoutError:
             await self._send(writer, Answer(408))
             return
+        self._unheard.pop(task)
         self._busy += 1
         try:
             await self._send(writer, await self._answer(parse(head)))

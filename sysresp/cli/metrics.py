@@ -21,6 +21,7 @@ from sysresp.model import Mode, Scope
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric as Core
+    from prometheus_client.registry import CollectorRegistry
 
 FORMS = ("openmetrics", "prometheus", "json")
 FILE = "sysresp.prom"
@@ -81,7 +82,7 @@ def encoder(form: str = "", accept: str = "") -> tuple[Callable[[Iterable[Family
     return lambda found: bytes(write(_registry(found))), str(kind)
 
 
-def _registry(found: Iterable[Family]) -> object:
+def _registry(found: Iterable[Family]) -> CollectorRegistry:
     """Return the families as the library's registry of one collector."""
     from prometheus_client import registry  # noqa: PLC0415 - as above
 

@@ -136,9 +136,11 @@ def test_the_rules_fire_and_resolve_under_prometheus(applied: Box) -> None:
     rules = re.sub(r"for: \d+[ms]", "for: 1s", RULES.read_text())
     box.write("/run/prom/rules.yml", rules)
     box.run(
-        ["systemd-run", "--unit=prom", "--collect", f"{PROMETHEUS}/prometheus"]
-        + ["--config.file=/run/prom/prometheus.yml", "--storage.tsdb.path=/run/prom/data"]
-        + [f"--web.listen-address={WEB}"],
+        [
+            *("systemd-run", "--unit=prom", "--collect", f"{PROMETHEUS}/prometheus"),
+            *("--config.file=/run/prom/prometheus.yml", "--storage.tsdb.path=/run/prom/data"),
+            f"--web.listen-address={WEB}",
+        ],
         check=True,
     )
     alert = ("SysrespServiceFailed", broken)
@@ -183,5 +185,3 @@ def test_ones_own_services(box: Box) -> None:
     assert status == 200, body
     assert "sysresp_controller_up 0.0" in body
     assert box.sysresp("metrics", "disable", "--user", user=USER).returncode == 0
-
-
