@@ -111,12 +111,15 @@ class Told:
 
 
 class NoProbes:
+    def __init__(self) -> None:
+        self.known: dict[str, ProbeState] = {}
+
     def watch(self, unit: str, invocation: str, probe: Any, started: float) -> None: ...
 
     def forget(self, unit: str) -> None: ...
 
     def latest(self) -> dict[str, ProbeState]:
-        return {}
+        return self.known
 
 
 class Scene:
@@ -135,6 +138,7 @@ class Scene:
         self.watchdog_sec = 0.0
         self.daemon: Daemon | None = None
         self.task: asyncio.Task[int] | None = None
+        self.probes = NoProbes()
 
     def begin(self, previous: str = "") -> Daemon:
         """Start it."""
@@ -166,7 +170,7 @@ class Scene:
 
         async def run() -> int:
             self.daemon = Daemon(Loop(ports, stored), self.disk, own, vitals)
-            return await self.daemon.run(NoProbes(), previous)
+            return await self.daemon.run(self.probes, previous)
 
         self.task = self.io.create_task(run())
         self.live(0.1)

@@ -55,7 +55,7 @@ def layers(
         services["exporter"] = {"command": [*program, "metrics", "serve", *user], "listen": [wish.listen]}
     if wish.textfile:
         words = [*program, "metrics", "--textfile", wish.textfile, *user]
-        manual = ["man:sysresp(1)", *([f"file:{wish.link}"] if wish.link else [])]
+        manual = ["man:sysresp-metrics(5)", *([f"file:{wish.link}"] if wish.link else [])]
         services["textfile"] = {"command": words, "documentation": manual}
     defaults: dict[str, Any] = {"environment": dict(environment)} if environment else {}
     if not user:

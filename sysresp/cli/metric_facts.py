@@ -1,4 +1,4 @@
-"""What a scrape looks at: manifests, systemd, the ledger; a snapshot for `metric_table`.
+"""What a scrape looks at: manifests, systemd, the ledger; a snapshot for `metric_families`.
 
 Owns the gathering. Never writes: the ledger is opened for reading only, so a scrape may be made by anybody,
 and works where the controller is stopped, broken or was never there. Rule: what cannot be read is left out
@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from sysresp import __version__
 from sysresp.cli import own_report, remembered, status
-from sysresp.cli.metric_table import Queue, Snapshot
+from sysresp.cli.metric_families import Queue, Snapshot
 from sysresp.controller import own, remarks
 from sysresp.controller.fallback import read_fallback
 from sysresp.controller.reader import Reader

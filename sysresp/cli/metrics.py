@@ -1,7 +1,7 @@
 """`sysresp metrics`: one look at the host, as OpenMetrics, Prometheus text or JSON; printed or in a file.
 
-Owns the meeting of `metric_table` and the client library of Prometheus, which is imported here, by who asks
-for one of its formats, and by nothing else. What is served (`exporter`) and what is printed is the same.
+Owns the meeting of `metric_families` and the client library of Prometheus, which is imported here, for who
+asks for one of its formats, and nowhere else. What is served (`exporter`) and what is printed is the same.
 Rule: a file is replaced as a whole; whoever reads it never sees half of it.
 """
 
@@ -13,9 +13,10 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sysresp.cli import hosts, metric_facts, metric_table
+from sysresp.cli import hosts, metric_facts, metric_families
 from sysresp.cli.boundary import usage
-from sysresp.cli.metric_table import Family, Histogram, Kind
+from sysresp.cli.metric_families import Family, Histogram
+from sysresp.cli.metric_table import STATES, Kind
 from sysresp.errors import SysrespError
 from sysresp.model import Mode, Scope
 
@@ -53,14 +54,14 @@ def run(asked: Asked) -> int:
 def look(scope: Scope) -> list[Family]:
     """Look at the host, now."""
     host = hosts.host(scope, Mode.PERSISTENT)
-    return metric_table.families(metric_facts.snapshot(host, scope, os.environ))
+    return metric_families.families(metric_facts.snapshot(host, scope, os.environ))
 
 
 def encoded(found: Iterable[Family], form: str) -> bytes:
     """Return the families in one of `FORMS`."""
     if form == "json":
         return (
-            json.dumps({"version": 1, "metrics": metric_table.as_objects(found)}, indent=1) + "\n"
+            json.dumps({"version": 1, "metrics": metric_families.as_objects(found)}, indent=1) + "\n"
         ).encode()
     return encoder(form)[0](found)
 
@@ -112,7 +113,7 @@ def _core(family: Family) -> Core:
         if isinstance(value, Histogram):
             made.add_metric(labels, buckets=value.buckets, sum_value=value.sum)
         elif isinstance(value, str):
-            made.add_metric(labels, {one: one == value for one in metric_table.STATES})
+            made.add_metric(labels, {one: one == value for one in STATES})
         else:
             made.add_metric(labels, value)
     of: Core = made

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sysresp.controller.probes import ProbeState
+if TYPE_CHECKING:
+    from sysresp.controller.probes import ProbeState
 
 VITALS = "vitals"
 PROBES = "probes"

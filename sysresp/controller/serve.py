@@ -75,7 +75,7 @@ class Daemon:
         self._tick_sec = own.watchdog_sec / 3 or _TICK_SEC
         self._pruned = 0.0
         self._prober: Prober | None = None
-        self._remarked = 0.0  # when the probes were told of last
+        self._remarked = -remarks.PROBES_SEC  # when the probes were told of last
 
     async def run(self, probes: Prober, previous: str, begin: Callable[[], None] = lambda: None) -> int:
         """Serve until the end, and return the exit status; `previous` is the request of the predecessor.
