@@ -12,6 +12,7 @@ request never writes anything, and never makes us import, open or start what its
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import os
 import socket
@@ -21,8 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple
 
-from sysresp.cli import metrics
-from sysresp.cli.boundary import usage
+from sysresp.cli import boundary, metrics
 from sysresp.errors import SysrespError
 from sysresp.model import Scope
 
@@ -67,9 +67,16 @@ Render = Callable[[str], tuple[bytes, str]]
 """What makes the body for an Accept header, and says its content type; SysrespError or OSError."""
 
 
+def main(scope: str) -> int:
+    """Be the exporter, without what the other commands need; return the exit status."""
+    return boundary.guarded(lambda: run(Scope(scope)))
+
+
 def run(scope: Scope, idle_sec: float = IDLE_SEC) -> int:
     """Serve on the socket that systemd gave us until nobody has asked for so long."""
     metrics.encoder()  # before the first answer: where the library is missing, the unit's log says so
+    gc.freeze()  # what is here is here for good; where scrapes are frequent we live for months
+    gc.enable()
 
     def render(accept: str) -> tuple[bytes, str]:
         encode, kind = metrics.encoder(accept=accept)
@@ -84,7 +91,7 @@ def _given() -> socket.socket:
     """Return the listening socket; SysrespError if there is not exactly one."""
     is_ours = os.environ.get("LISTEN_PID") == str(os.getpid())
     if not is_ours or os.environ.get("LISTEN_FDS") != "1":
-        raise usage(
+        raise boundary.usage(
             "this is started by its socket, which systemd holds", "set that up: sysresp metrics enable"
         )
     return socket.socket(fileno=_FIRST)

@@ -19,13 +19,13 @@ from typing import Any
 
 import sysresp
 from sysresp import __version__
-from sysresp.cli import own_units, table
+from sysresp.cli import table
 from sysresp.cli.words import size, span
 from sysresp.controller import own
 from sysresp.controller.events import Note
 from sysresp.controller.fallback import read_fallback
-from sysresp.controller.ledger import FILE, LedgerTrouble
 from sysresp.controller.reader import Reader
+from sysresp.controller.tables import FILE, LedgerTrouble
 from sysresp.model import Scope
 from sysresp.ports import Host, Manager
 from sysresp.reconcile import layout
@@ -113,6 +113,8 @@ def _ledger(directory: str) -> dict[str, Any]:
 
 def _lacks(found: Mapping[str, Any], scope: Scope) -> Sequence[str]:
     """Return what the controller cannot do here, each with how that is mended."""
+    from sysresp.cli import own_units  # noqa: PLC0415 - a scrape asks for the unit alone
+
     out = []
     if found["load"] != "loaded":
         return []
