@@ -18,7 +18,7 @@ declare -A build_extra=([bookworm]=piuparts [trixie]=lintian)
 # are only downloaded into a fresh root, because what is booted has no network.
 fresh_packages=systemd,dbus
 fresh_downloads="python3-jinja2 python3-pystemd python3-tomli-w python3-typer polkitd bash-completion zsh fish
-	supervisor"
+	supervisor python3-prometheus-client"
 
 say() { printf '%s\n' "$program: $*" >&2; }
 
