@@ -193,6 +193,22 @@ def test_it_is_started_by_its_socket_only() -> None:
     assert "sysresp metrics enable" in done.stderr
 
 
+def test_it_starts_without_what_the_others_need() -> None:
+    program = (
+        "import sys, sysresp.__main__ as main, sysresp.cli.exporter as exporter\n"
+        "exporter.run = lambda scope, *_: print(scope.value, *sys.modules, flush=True) or 7\n"
+        "main.main()"
+    )
+    top = Path(__file__).parent.parent
+    for words, scope in (([], "system"), (["--user"], "user")):
+        argv = [sys.executable, "-c", program, "metrics", "serve", *words]
+        done = subprocess.run(argv, cwd=top, capture_output=True, text=True, check=False)
+        assert done.returncode == 7, done.stderr
+        found = done.stdout.split()
+        assert found[0] == scope
+        assert {"typer", "click", "jinja2", "tomllib", "pytest"}.isdisjoint(found)
+
+
 @given(st.binary(max_size=200) | st.text(max_size=99).map(lambda t: f"GET {t} HTTP/1.1\r\n\r\n".encode()))
 def test_any_head_is_a_request_or_none(head: bytes) -> None:
     found = parse(head)
