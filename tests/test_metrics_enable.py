@@ -87,6 +87,7 @@ def test_the_package_s_socket(world: World) -> None:
     world.run("metrics", "enable", "--textfile", DIR)
     assert world.files.readlink(WANTED) is None
     assert f"{ETC}/{TIMER}" in world.files.files
+    assert b"ExecStart=/usr/bin/sysresp metrics --textfile" in world.files.files[f"{ETC}/{TEXTFILE_UNIT}"]
     world.run("metrics", "enable")
     assert f"{ETC}/{TIMER}" not in world.files.files
     assert world.files.readlink(f"{DIR}/sysresp.prom") is None

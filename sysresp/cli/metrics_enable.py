@@ -18,6 +18,7 @@ from sysresp.cli import change, exporter_units, hosts, metrics, own_units, runni
 from sysresp.cli.boundary import usage
 from sysresp.cli.build import Source
 from sysresp.cli.exporter_units import LISTEN, PROJECT, SOCKET, TEXTFILE_UNIT, TIMER, UNIT, Wish
+from sysresp.controller import own
 from sysresp.errors import Exit, SysrespError
 from sysresp.model import Mode, Scope
 from sysresp.ports import Host, JobRemoved
@@ -40,9 +41,9 @@ def enable(scope: Scope, options: change.Options, *, listen: str, textfile: str)
             )
         link = f"{textfile.rstrip('/')}/{metrics.FILE}"
         wish = wish._replace(textfile=f"{_run_dir(scope)}/{metrics.FILE}", link=link)
-    program, environment = own_units.code()
     path = own_units.packaged(host, SOCKET) if scope is Scope.SYSTEM else ""
-    if scope is Scope.SYSTEM and (wish.textfile or not path):
+    program, environment = (own.PACKAGED.program, {}) if path else own_units.code()
+    if scope is Scope.SYSTEM and not path:
         own_units.demand_trust(exporter_units.ACCOUNT, "a service of the system")
         own_units.make_account(host, exporter_units.ACCOUNT, exporter_units.SYSUSERS_TEXT)
     old = _link(host)

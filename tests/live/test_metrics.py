@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus_text
 
-from sysresp.cli.exporter_units import LISTEN, SOCKET, TEXTFILE_UNIT, TIMER, UNIT
+from sysresp.cli.exporter_units import ACCOUNT, LISTEN, SOCKET, TEXTFILE_UNIT, TIMER, UNIT
 from tests.live.conftest import PROMETHEUS, TOP, USER, Box
 from tests.live.storms import enable
 from tests.live.until import until
@@ -19,6 +19,7 @@ from tests.live.until import until
 pytestmark = pytest.mark.live
 
 RULES = TOP / "packaging/prometheus/sysresp.rules.yml"
+NODE = "/var/lib/node"
 WEB = "127.0.0.1:9919"
 CONFIG = f"""
 global: {{ scrape_interval: 250ms, evaluation_interval: 250ms }}
@@ -30,6 +31,7 @@ scrape_configs:
 SERVICES = """
 [services.web]
 command = ["/bin/sleep", "infinity"]
+health = { exec = ["/bin/true"], interval = "1s", timeout = "1s" }
 [services.broken]
 command = ["/bin/sh", "-c", "test -e /run/mended && exec sleep infinity; exit 3"]
 restart = { when = "on-failure", delay = "50ms", attempts = 2, within = "1min" }
@@ -91,6 +93,11 @@ def look_at_what_is_served(box: Box) -> None:
     assert states == {("web", "running"), ("broken", "failed")}
     assert found["sysresp_controller_up"].samples[0].value == 1
     assert found["sysresp_ledger_readable"].samples[0].value == 1
+    values = {sample.name: sample.value for one in found.values() for sample in one.samples}
+    failed = values["sysresp_service_failures_total"]
+    assert values["sysresp_controller_event_lag_seconds_count"] == failed >= 2
+    assert values["sysresp_controller_event_lag_seconds_sum"] < 2 * failed
+    until(lambda: "\nsysresp_probe_latency_seconds{" in get(box, LISTEN, "/metrics")[2], "the probe")
     assert get(box, LISTEN, "/metrics", "HEAD")[::2] == (200, "")
     assert get(box, LISTEN, "/")[0] == 404
     assert get(box, LISTEN, "/metrics", "POST")[0] == 405
@@ -100,16 +107,28 @@ def look_at_what_is_served(box: Box) -> None:
     assert float(score[1]) <= 1.5, report
 
 
+def look_at_what_is_written(box: Box) -> None:
+    """Read the textfile as its collector does."""
+    text = box.run(["cat", f"{NODE}/sysresp.prom"], check=True).stdout
+    found = {one.name: one for one in prometheus_text(text)}
+    assert found["sysresp_controller_up"].samples[0].value == 1
+    assert box.show(TIMER, "ActiveState") == "active"
+    assert box.show(TEXTFILE_UNIT, "Result") == "success"
+    mode = box.run(["stat", "-L", "-c", "%a %U", f"{NODE}/sysresp.prom"], check=True).stdout.strip()
+    assert mode == f"644 {ACCOUNT}"
+
+
 @pytest.fixture
 def applied(box: Box) -> Iterator[Box]:
     """A box with a controller, the exporter, and two services, of which one fails."""
-    enable(box)
+    enable(box, "WatchdogSec=3s\n")  # it tells of its probes when it tells that it is alive
     path = box.write(f"/etc/sysresp/{box.project}.toml", f'project = "{box.project}"\n{SERVICES}')
     box.sysresp("apply", path)
-    done = box.sysresp("metrics", "enable")
+    box.run(["mkdir", "-p", NODE], check=True)
+    done = box.sysresp("metrics", "enable", "--listen", LISTEN, "--textfile", NODE)
     assert done.returncode == 0, done.stderr
     yield box
-    box.run(["rm", "-rf", "/run/prom", "/run/mended"])
+    box.run(["rm", "-rf", "/run/prom", "/run/mended", NODE])
 
 
 def idle_after(box: Box, seconds: int) -> None:
@@ -129,6 +148,7 @@ def test_the_rules_fire_and_resolve_under_prometheus(applied: Box) -> None:
     assert (processes(box), box.show(UNIT, "MainPID")) == ([], "0")
 
     look_at_what_is_served(box)
+    look_at_what_is_written(box)
     until(lambda: not processes(box), "the exporter ends by itself", 30)
 
     box.write("/run/prom/prometheus.yml", CONFIG)
@@ -157,25 +177,10 @@ def test_the_rules_fire_and_resolve_under_prometheus(applied: Box) -> None:
     until(lambda: not processes(box), "the exporter ends by itself", 30)
     assert box.show(SOCKET, "ActiveState") == "active"
     assert box.show(UNIT, "Result") == "success"
-    assert box.sysresp("metrics", "disable").returncode == 0
-    assert box.show(SOCKET, "LoadState") == "not-found"
 
-
-def test_the_textfile(box: Box) -> None:
-    where = "/var/lib/node"
-    box.run(["mkdir", "-p", where], check=True)
-    done = box.sysresp("metrics", "enable", "--textfile", where)
-    assert done.returncode == 0, done.stderr
-    text = box.run(["cat", f"{where}/sysresp.prom"], check=True).stdout
-    found = {one.name: one for one in prometheus_text(text)}
-    assert found["sysresp_controller_up"].samples[0].value == 0
-    assert box.show(TIMER, "ActiveState") == "active"
-    assert box.show(TEXTFILE_UNIT, "Result") == "success"
-    mode = box.run(["stat", "-L", "-c", "%a", f"{where}/sysresp.prom"], check=True).stdout.strip()
-    assert mode == "644"
     assert box.sysresp("metrics", "disable").returncode == 0
-    assert box.run(["ls", "-A", where]).stdout == ""
-    box.run(["rm", "-rf", where])
+    assert box.show(SOCKET, "LoadState") == box.show(TIMER, "LoadState") == "not-found"
+    assert box.run(["ls", "-A", NODE]).stdout == ""
 
 
 def test_ones_own_services(box: Box) -> None:
