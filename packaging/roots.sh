@@ -117,7 +117,8 @@ make_root() {
 # make_prometheus: print the directory of the programs of Debian's Prometheus, which are unpacked if there are
 # none: its package would start a daemon.
 make_prometheus() {
-	local dir=$cache/prometheus-$(dpkg --print-architecture)
+	local dir
+	dir=$cache/prometheus-$(dpkg --print-architecture)
 	if [[ ! -x $dir/promtool ]]; then
 		say "unpacking Prometheus to $dir"
 		mkdir -p "$cache"
