@@ -93,7 +93,7 @@ def test_every_metric_is_in_the_manual() -> None:
     parts = {}
     for part in section.split("\n.It ")[1:]:
         name, kind = re.match(r"Li (\S+) Pq (\w+)\n", part).groups()  # type: ignore[union-attr]
-        labels = re.search(r"^\.Em Labels : (.+)\.$", part, re.MULTILINE)
+        labels = re.search(r"^Labels: (.+)\.$", part, re.MULTILINE)
         text = " ".join(line for line in part.splitlines()[1:] if not line.startswith("."))
         parts[name] = (kind, labels[1].split(", ") if labels else [], text)
     assert set(parts) == set(METRICS)
