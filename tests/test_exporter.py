@@ -180,6 +180,16 @@ def test_who_comes_at_the_end_is_answered_by_the_next() -> None:
             assert answer(client)[0] == 200
 
 
+def test_who_has_connected_when_it_ends_may_still_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "LAST_SEC", 5)
+    with serving(idle_sec=0.05) as one, one.connect() as client:
+        one.thread.join(0.5)  # its time is over
+        client.sendall(ASK)
+        assert answer(client)[0] == 200
+        one.thread.join(1)
+        assert not one.thread.is_alive()
+
+
 def test_it_is_started_by_its_socket_only() -> None:
     top = Path(__file__).parent.parent
     done = subprocess.run(

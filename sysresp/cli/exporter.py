@@ -30,8 +30,10 @@ PATH = "/metrics"
 IDLE_SEC = 30.0
 HEAD_SEC = 5.0  # from the connection to the end of the request's head
 BODY_SEC = 20.0  # for the client to take the answer
+LAST_SEC = 0.5  # at our end, for those who have connected and not asked
 MOST_HEAD = 16 << 10
 MOST_CLIENTS = 64
+_ACCEPTED_SEC = 0.02  # until a connection that was accepted is one of our clients
 _WORTH_BYTES = 512  # less is not compressed
 _FIRST = 3  # SD_LISTEN_FDS_START
 _REASONS = {
@@ -117,7 +119,10 @@ class Exporter:
         while self._busy or (left := self._last + self._idle_sec - time.monotonic()) > 0:
             await asyncio.sleep(1.0 if self._busy else left)
         server.close()  # who connects from here on waits for our successor
-        for client in self._clients:
+        await asyncio.sleep(_ACCEPTED_SEC)
+        if self._clients:  # who came at the last moment has a moment to ask
+            await asyncio.wait(self._clients, timeout=LAST_SEC)
+        for client in self._unheard:
             client.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
         self._pool.shutdown(wait=False)
