@@ -105,7 +105,7 @@ def _labels(row: rows.Row) -> tuple[str, ...]:
 
 
 def _services(seen: Snapshot) -> _Samples:
-    yield "sysresp_build", (), {"version": seen.version}
+    yield "sysresp_build", (), {"version": printable(seen.version)}
     for project, generation in seen.generations.items():
         yield "sysresp_project_generation", (project,), generation
     for row in seen.rows:
