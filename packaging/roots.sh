@@ -18,7 +18,7 @@ declare -A build_extra=([bookworm]=piuparts [trixie]=lintian)
 # are only downloaded into a fresh root, because what is booted has no network.
 fresh_packages=systemd,dbus
 fresh_downloads="python3-jinja2 python3-pystemd python3-tomli-w python3-typer polkitd bash-completion zsh fish
-	supervisor"
+	supervisor python3-prometheus-client"
 
 say() { printf '%s\n' "$program: $*" >&2; }
 
@@ -110,6 +110,32 @@ make_root() {
 		chmod 755 "$part"
 		# Another run may have been faster: then its root is as good as ours.
 		mv -T "$part" "$dir" 2>/dev/null || rm -rf "$part"
+	fi
+	echo "$dir"
+}
+
+# make_prometheus: print the directory of the programs of Debian's Prometheus, which are unpacked if there are
+# none: its package would start a daemon.
+make_prometheus() {
+	local dir
+	dir=$cache/prometheus-$(dpkg --print-architecture)
+	if [[ ! -x $dir/promtool ]]; then
+		say "unpacking Prometheus to $dir"
+		mkdir -p "$cache"
+		local part
+		part=$(mktemp -d "$dir.XXXXXX.part")
+		(
+			cd "$part"
+			apt-get -qq download prometheus 2>&1 || { apt-get -qq update && apt-get -qq download prometheus; }
+			dpkg -x prometheus_*.deb .
+		) >"$work/prometheus.log" 2>&1 || {
+			cat "$work/prometheus.log" >&2
+			rm -rf "$part"
+			die "cannot get Prometheus"
+		}
+		chmod 755 "$part/usr/bin"
+		mv -T "$part/usr/bin" "$dir" 2>/dev/null || true
+		rm -rf "$part"
 	fi
 	echo "$dir"
 }

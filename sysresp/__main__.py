@@ -6,7 +6,7 @@ Rule: nothing is imported at the top but what the interpreter has loaded already
 
 The garbage collector is off: a command lives for a second and frees everything by ending. With it on, the
 imports and the parsing of a large file spend a third of their time in collections that find nothing. Only
-the controller lives on.
+the controller and the exporter live on.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ def main() -> None:
         from sysresp.cli import daemon  # noqa: PLC0415
 
         code = daemon.run("user" if sys.argv[3:] else "system", heard)
+    elif sys.argv[1:3] == ["metrics", "serve"] and sys.argv[3:] in ([], ["--user"]):
+        from sysresp.cli import exporter  # noqa: PLC0415
+
+        code = exporter.main("user" if sys.argv[3:] else "system")
     if code is not None:
         sys.stderr.flush()
         os._exit(code)  # standard output is flushed; freeing the interpreter's memory takes 3 ms and more

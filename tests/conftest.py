@@ -56,6 +56,13 @@ def trixie_root() -> Path | None:
     return max(roots, key=lambda p: p.stat().st_mtime, default=None)
 
 
+@functools.cache
+def prometheus() -> Path | None:
+    """Return the directory of Debian's prometheus and promtool, which `packaging/dev` unpacks."""
+    found = [p for p in CACHE.glob("prometheus-*") if (p / "promtool").is_file()]
+    return found[0] if found else None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run, and count it."""
     reason = ""
@@ -63,6 +70,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         reason = no_live_reason()
     if not reason and item.get_closest_marker("trixie") and trixie_root() is None:
         reason = "no Debian 13 root file system: run packaging/dev root trixie"
+    if not reason and item.get_closest_marker("prometheus") and prometheus() is None:
+        reason = "no Prometheus: run packaging/dev setup"
     if reason:
         _skipped[reason] = _skipped.get(reason, 0) + 1
         pytest.skip(reason)

@@ -13,6 +13,7 @@ import typer
 
 from sysresp.cli import remembered, rows
 from sysresp.cli.main import app
+from sysresp.cli.metric_table import METRICS, STATES
 from sysresp.errors import Exit
 from sysresp.reconcile.drift import KINDS
 from sysresp.spec.schema import documented
@@ -22,7 +23,7 @@ PACKAGING = TOP / "packaging"
 if not PACKAGING.is_dir():
     pytest.skip("a package build has no packaging/", allow_module_level=True)
 
-PAGES = ("sysresp.1", "services.toml.5", "sysresp-controller.8")
+PAGES = ("sysresp.1", "services.toml.5", "sysresp-metrics.5", "sysresp-controller.8")
 MAN = {name: (PACKAGING / "man" / name).read_text() for name in PAGES}
 COMPLETE = {"--install-completion", "--show-completion"}
 
@@ -54,7 +55,8 @@ def test_every_command_and_option_is_in_the_manual(name: str) -> None:
 
 
 def test_the_manual_names_no_option_that_is_not_there() -> None:
-    known = {o for c in COMMANDS.values() for p in c.params for o in p.opts} | COMPLETE
+    commands = (*COMMANDS.values(), *_TOP.values())  # a group may have options, too
+    known = {o for c in commands for p in c.params for o in p.opts} | COMPLETE
     known |= {"--version", "--help", "-h"}
     for line in plain(MAN["sysresp.1"]).splitlines():
         if line.startswith(".It "):
@@ -84,6 +86,22 @@ def test_every_key_is_in_the_manual() -> None:
         key = dotted.rpartition(".")[2]
         if key not in {"NAME", "*"}:
             assert re.search(rf"^\.It Li {re.escape(key)}$", page, re.MULTILINE), dotted
+
+
+def test_every_metric_is_in_the_manual() -> None:
+    section = MAN["sysresp-metrics.5"].partition(".Sh METRICS")[2].partition(".Sh ")[0]
+    parts = {}
+    for part in section.split("\n.It ")[1:]:
+        name, kind = re.match(r"Li (\S+) Pq (\w+)\n", part).groups()  # type: ignore[union-attr]
+        labels = re.search(r"^Labels: (.+)\.$", part, re.MULTILINE)
+        text = " ".join(line for line in part.splitlines()[1:] if not line.startswith("."))
+        parts[name] = (kind, labels[1].split(", ") if labels else [], text)
+    assert set(parts) == set(METRICS)
+    for name, metric in METRICS.items():
+        kind, names, text = parts[name]
+        assert (kind, tuple(names)) == (metric.kind.value, metric.labels)
+        assert metric.help.replace("`", "") in text
+    assert all(state in parts["sysresp_service_state"][2] for state in STATES)
 
 
 @pytest.mark.parametrize("name", MAN)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import sysresp
+from sysresp.cli import exporter_units
 from sysresp.cli.own_units import SYSUSERS_TEXT
 
 TOP = Path(__file__).parent.parent
@@ -56,15 +57,23 @@ def test_requirements_are_those_of_the_wheel() -> None:
     python = PROJECT["requires-python"].removeprefix(">=")
     assert re.search(rf"^Requires: +python3 >= {re.escape(python)}$", SPEC, re.MULTILINE)
     assert f"python3:any (>= {python})" in CONTROL
+    (optional,) = PROJECT["optional-dependencies"]["metrics"]
+    oldest = optional.removeprefix("prometheus-client>=")
+    assert f"python3-prometheus-client (>= {oldest})" in CONTROL
+    assert re.search(rf"^Suggests: +python3-prometheus_client >= {re.escape(oldest)}$", SPEC, re.MULTILINE)
+    wanted["python3-prometheus-client"] = oldest
     # debhelper takes the names from the wheel; a version stands here where Debian 12 might not have it.
     for name, oldest in re.findall(r"^ (python3-[\w-]+) \(>= ([\d.]+)\),$", CONTROL, re.MULTILINE):
         assert wanted[name] == oldest
 
 
 def test_both_packages_make_the_same_account() -> None:
-    assert (PACKAGING / "systemd/sysresp.sysusers").read_text() == SYSUSERS_TEXT
-    for words in ("groupadd --system sysresp", "useradd --system --gid sysresp"):
-        assert words in SPEC
+    both = SYSUSERS_TEXT + exporter_units.SYSUSERS_TEXT
+    assert (PACKAGING / "systemd/sysresp.sysusers").read_text() == both
+    for name, words in re.findall(r'^u (\S+) - "(.+)"$', both, re.MULTILINE):
+        assert f"|| groupadd --system {name}\n" in SPEC
+        assert f"useradd --system --gid {name} " in SPEC
+        assert f'--comment "{words}" {name}\n' in SPEC
 
 
 def test_both_packages_have_the_same_description() -> None:
@@ -89,10 +98,12 @@ def test_every_shared_file_is_in_both_packages() -> None:
         *PACKAGING.glob("systemd/*"),
         *PACKAGING.glob("polkit/*"),
         *PACKAGING.glob("completions/*"),
+        PACKAGING / "prometheus/sysresp.rules.yml",
+        *PACKAGING.glob("grafana/*"),
     ):
         name = f"packaging/{path.relative_to(PACKAGING)}"
         assert name in rules
-        assert name in SPEC or (path.suffix == ".service" and "packaging/systemd/*.service" in SPEC)
+        assert name in SPEC or f"packaging/systemd/*{path.suffix}" in SPEC
 
 
 @pytest.mark.parametrize("script", ["dev", "build"])

@@ -16,6 +16,7 @@ from sysresp.cli.daemon import is_being_upgraded
 from sysresp.controller.events import Member, Roster
 from sysresp.controller.ledger import Ledger
 from sysresp.controller.loop import Loop, Ports
+from sysresp.controller.probes import ProbeState
 from sysresp.controller.reader import Reader
 from sysresp.controller.respawn import QUIET_SEC, Vitals
 from sysresp.controller.serve import REQUEST, SELF, Daemon, Own
@@ -111,9 +112,15 @@ class Told:
 
 
 class NoProbes:
+    def __init__(self) -> None:
+        self.known: dict[str, ProbeState] = {}
+
     def watch(self, unit: str, invocation: str, probe: Any, started: float) -> None: ...
 
     def forget(self, unit: str) -> None: ...
+
+    def latest(self) -> dict[str, ProbeState]:
+        return self.known
 
 
 class Scene:
@@ -133,6 +140,7 @@ class Scene:
         self.watchdog_sec = 0.0
         self.daemon: Daemon | None = None
         self.task: asyncio.Task[int] | None = None
+        self.probes = NoProbes()
 
     def begin(self, previous: str = "") -> Daemon:
         """Start it."""
@@ -165,7 +173,7 @@ class Scene:
 
         async def run() -> int:
             self.daemon = Daemon(Loop(ports, stored), self.disk, own, vitals)
-            return await self.daemon.run(NoProbes(), previous)
+            return await self.daemon.run(self.probes, previous)
 
         self.task = self.io.create_task(run())
         self.live(0.1)

@@ -26,7 +26,7 @@ from sysresp.units.render import TEMPLATE_DIRS, render
 PYTHON = "/usr/bin/python3"
 """What runs the readiness prober: it needs nothing but the standard library, and outlives any venv."""
 
-_RESERVED = f'"{own.PROJECT}" is the project of the controller\'s own units'
+_RESERVED = "this is the project of sysresp's own units"
 
 
 class Source(NamedTuple):
@@ -84,7 +84,7 @@ def build(source: Source, manager: Manager | None = None) -> Built:
     found = {*parsed.problems, *answers.problems(spec), *rendered.problems}
     if source.layers:  # what is ours has been thought about: there is nobody to warn
         found = {problem for problem in found if problem.severity is Severity.ERROR}
-    elif spec.project == own.PROJECT:
+    elif spec.project in own.PROJECTS:
         found.add(Problem(spec.origin, "project", _RESERVED, 'choose another name, such as "services"'))
     return Built(tuple(files), texts, spec, rendered.desired, tuple(quoted(sorted(found), layers)))
 

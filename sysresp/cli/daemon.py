@@ -289,7 +289,8 @@ def of_project(one: Manifest, own_unit: str) -> Roster:
     """Return what one project wants; TypeError or ValueError if the manifest makes no sense."""
     members = {}
     for unit in one.units:
-        is_ours = one.project == "sysresp" and unit.name != own_unit  # the fallback, which is no service
+        # The fallback and the exporter, which come and go by themselves, are no services.
+        is_ours = one.project in {"sysresp", "sysresp-metrics"} and unit.name != own_unit
         if unit.main and unit.name.endswith(".service") and not is_ours:
             care = loads(dict((one.supervision or {}).get(unit.name, {})))
             members[unit.name] = Member(

@@ -73,8 +73,8 @@ def projects(scope: Scope) -> list[tuple[str, Mode]]:
 
 
 def can_mean(project: str, asked: str) -> bool:
-    """Say whether the project can be the one that was asked for; the controller's own only by its name."""
-    return asked == project or (not asked and project != own.PROJECT)
+    """Say whether the project can be the one that was asked for; sysresp's own only by their names."""
+    return asked == project or (not asked and project not in own.PROJECTS)
 
 
 def holder(command: str) -> Holder:

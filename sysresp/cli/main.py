@@ -20,6 +20,7 @@ from sysresp.cli import (
     generation_commands,
     ledger_commands,
     live_commands,
+    metrics_commands,
     options,
     report_commands,
 )
@@ -339,6 +340,7 @@ for _command in (
     app.command()(_command)
 app.add_typer(controller_commands.group)
 app.add_typer(alert_commands.group)
+app.add_typer(metrics_commands.group)
 
 
 def _act(verb: str, names: list[str], project: str, user: bool, no_color: bool) -> int:

@@ -30,7 +30,7 @@ _RULE_DIRS = ("/etc", "/run", "/usr/local/share", "/usr/share")  # + /polkit-1/r
 _OWN_RULE_DIR = "/etc/polkit-1/rules.d"
 _POLKIT = ("/usr/share/dbus-1/system-services", "/usr/local/share/dbus-1/system-services")
 _POLKIT_SERVICE = "org.freedesktop.PolicyKit1.service"
-_SYSUSERS = "/etc/sysusers.d/sysresp.conf"
+_SYSUSERS = "/etc/sysusers.d"
 SYSUSERS_TEXT = f'u {own.ACCOUNT} - "sysresp controller"\n'
 _HOMES = ("/home/", "/root/", "/run/user/")
 _PACKAGE = Path(sysresp.__file__).parent
@@ -45,27 +45,37 @@ class Choice(NamedTuple):
 
 def choose(host: Host, scope: Scope) -> Choice:
     """Return how the controller is to be run here; SysrespError if its code is no code to trust."""
-    environment = {}
-    if str(_PACKAGE.parent) in os.environ.get("PYTHONPATH", "").split(":"):
-        environment["PYTHONPATH"] = str(_PACKAGE.parent)  # a checkout that is not installed
-    program = (sys.executable, "-P", "-m", "sysresp")
+    program, environment = code()
     fallback = build.prober(f"{host.paths.state_dir}/{own.FALLBACK.name}")
     if scope is Scope.USER:
         return Choice(own.Way(program, fallback, "", environment), "in your own service manager")
     lacks = account_lacks()
     account = "" if lacks else own.ACCOUNT
-    if problem := _untrusted(bool(account)):
-        raise SysrespError(
-            f"the system's controller cannot run this sysresp: {problem}",
-            hint="install it where only root can write and everybody can read, such as a virtual "
-            "environment in /opt, or use your own service manager: --user",
-            exit=Exit.REFUSED,
-        )
+    demand_trust(account, "the system's controller")
     if lacks:
         why = f"as root without capabilities, because {lacks} (--create-user changes that)"
     else:
         why = f'as the user "{own.ACCOUNT}", who may restart what sysresp applied (polkit) and nothing else'
     return Choice(own.Way(program, fallback, account, environment), why)
+
+
+def code() -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the command that runs this sysresp, and what of the environment it needs."""
+    environment = {}
+    if str(_PACKAGE.parent) in os.environ.get("PYTHONPATH", "").split(":"):
+        environment["PYTHONPATH"] = str(_PACKAGE.parent)  # a checkout that is not installed
+    return (sys.executable, "-P", "-m", "sysresp"), environment
+
+
+def demand_trust(account: str, who: str) -> None:
+    """SysrespError if a service of the system must not, or cannot, run this code; "" is root."""
+    if problem := _untrusted(account):
+        raise SysrespError(
+            f"{who} cannot run this sysresp: {problem}",
+            hint="install it where only root can write and everybody can read, such as a virtual "
+            "environment in /opt, or use your own service manager: --user",
+            exit=Exit.REFUSED,
+        )
 
 
 def account_lacks() -> str:
@@ -91,21 +101,27 @@ def create_account(host: Host) -> None:
             hint="install polkit (Debian: polkitd, Fedora: polkit), or leave out --create-user",
             exit=Exit.REFUSED,
         )
+    make_account(host, own.ACCOUNT, SYSUSERS_TEXT)
+    if not has_rule():
+        host.files.write(f"{_OWN_RULE_DIR}/{RULE}", rule().read_bytes())
+
+
+def make_account(host: Host, name: str, text: str) -> None:
+    """Make this account, as sysusers.d(5) has it, unless it is there."""
     try:
-        pwd.getpwnam(own.ACCOUNT)
+        pwd.getpwnam(name)
     except KeyError:
         program = shutil.which("systemd-sysusers")
         if program is None:
             raise SysrespError(
-                f'cannot make the user "{own.ACCOUNT}": there is no systemd-sysusers',
-                hint=f"make it: useradd --system --shell /usr/sbin/nologin {own.ACCOUNT}",
+                f'cannot make the user "{name}": there is no systemd-sysusers',
+                hint=f"make it: useradd --system --shell /usr/sbin/nologin {name}",
             ) from None
-        host.files.write(_SYSUSERS, SYSUSERS_TEXT.encode())
-        done = subprocess.run([program, _SYSUSERS], capture_output=True, text=True, check=False)
+        path = f"{_SYSUSERS}/{name}.conf"
+        host.files.write(path, text.encode())
+        done = subprocess.run([program, path], capture_output=True, text=True, check=False)
         if done.returncode:
-            raise SysrespError(f'cannot make the user "{own.ACCOUNT}": {done.stderr.strip()}') from None
-    if not has_rule():
-        host.files.write(f"{_OWN_RULE_DIR}/{RULE}", rule().read_bytes())
+            raise SysrespError(f'cannot make the user "{name}": {done.stderr.strip()}') from None
 
 
 def rule() -> Path:
@@ -114,10 +130,10 @@ def rule() -> Path:
     return installed if installed.is_file() else _PACKAGE.parent / "packaging/polkit" / RULE
 
 
-def packaged(host: Host) -> str:
-    """Return the path of a sysresp.service that a package installed, "" if there is none."""
+def packaged(host: Host, unit: str = own.UNIT) -> str:
+    """Return the path of this unit as a package installed it, "" if none did."""
     for where in host.paths.search:
-        path = f"{where}/{own.UNIT}"
+        path = f"{where}/{unit}"
         if where != host.paths.unit_dir and host.files.stat(path) is not None:
             return path
     return ""
@@ -127,7 +143,8 @@ def links(host: Host, path: str) -> list[str]:
     """Return the links that enable a packaged unit, by its own [Install]."""
     text = (host.files.read(path) or b"").decode(errors="replace")
     wanted = [v for section, name, v in parse(text) if (section, name) == ("Install", "WantedBy")]
-    return [f"{host.paths.unit_dir}/{word}.wants/{own.UNIT}" for value in wanted for word in value.split()]
+    unit = path.rpartition("/")[2]
+    return [f"{host.paths.unit_dir}/{word}.wants/{unit}" for value in wanted for word in value.split()]
 
 
 def has_rule() -> bool:
@@ -148,7 +165,7 @@ def has_polkit() -> bool:
     return any(Path(where, _POLKIT_SERVICE).is_file() for where in _POLKIT)
 
 
-def _untrusted(needs_reading: bool) -> str:
+def _untrusted(account: str) -> str:
     """Return what is wrong with the code that would be run, "" if nothing is."""
     python = Path(sys.executable)
     for path in dict.fromkeys((python, python.resolve(), Path(sys.prefix), _PACKAGE)):
@@ -164,8 +181,8 @@ def _untrusted(needs_reading: bool) -> str:
         if found.st_mode & 0o022 and not sticky:
             return f"{path} can be written by others than root (mode {stat.S_IMODE(found.st_mode):04o})"
         needed = 0o005 if stat.S_ISDIR(found.st_mode) else 0o004
-        if needs_reading and found.st_mode & needed != needed:
-            return f'{path} cannot be read by the user "{own.ACCOUNT}"'
+        if account and found.st_mode & needed != needed:
+            return f'{path} cannot be read by the user "{account}"'
     return ""
 
 

@@ -80,6 +80,7 @@ class Note(NamedTuple):
     text: str = ""  # in plain words
     when: float = 0.0  # seconds since the epoch; 0: the ledger sets the time of writing
     key: str = ""  # two notes of one kind, unit and key are one; "": each is another
+    amount: float = 0.0  # what is summed up over all of one kind: of a gap, its seconds
 
 
 # Events: what the policy is told. Seen, JobRemoved and Gone come as they are from `ports.Signals`.

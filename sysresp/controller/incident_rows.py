@@ -22,6 +22,7 @@ from sysresp.controller.telling import HOUR_SEC, Message, Sent, sent_key
 PUT_INCIDENT = (
     "INSERT OR REPLACE INTO incident (id, at, resolved, root, failures, fields) VALUES (?, ?, ?, ?, ?, ?)"
 )
+PUT_REASON = "INSERT OR IGNORE INTO incident_reason (incident, reason, root, at) VALUES (?, ?, ?, ?)"
 PUT_MESSAGE = (
     "INSERT OR IGNORE INTO message (key, receiver, incident, kind, root, at, due, body, state, tries, tried,"
     " why) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, '')"
@@ -66,8 +67,14 @@ def statements(
     incidents: Mapping[int, Incident], messages: Iterable[Message], verdicts: Iterable[Verdict]
 ) -> Sequence[Rows]:
     """Return what stores these."""
+    whys = [
+        (one.id, text(why), text(one.root), one.opened)
+        for one in incidents.values()
+        for why in one.reasons()
+    ]
     return (
         (PUT_INCIDENT, [_of_incident(one) for one in incidents.values()]),
+        (PUT_REASON, whys),
         (PUT_MESSAGE, [tuple(map(_plain, one)) for one in messages]),
         (PUT_VERDICT, [tuple(map(_plain, one)) for one in verdicts]),
     )

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from sysresp.controller import tables
+from sysresp.controller import counters, tables
 from sysresp.controller.events import Exit, Note, UnitMemory
 from sysresp.controller.incident_rows import StoredAlarm, stored_alarm
 from sysresp.controller.tables import FILE, LedgerNewer, LedgerTrouble, Rows, Stored
@@ -176,6 +176,8 @@ class Ledger:
                     (limit, PRUNED),
                 )
                 taken = max(taken, cut.rowcount)
+            for statement in counters.PRUNE:
+                db.execute(statement, (when - keep_sec,))
             more = taken == PRUNED or (excess and taken > 0 and _used(db) > keep_bytes)
 
         self._transaction(write)

@@ -65,6 +65,8 @@ class Prober(Protocol):
 
     def forget(self, unit: str) -> None: ...
 
+    def latest(self) -> Mapping[str, Any]: ...
+
 
 class Poster(Protocol):
     """What the loop needs of `deliver.Post`."""

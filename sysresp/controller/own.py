@@ -19,15 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sysresp.model import Scope
-from sysresp.spec.parse import Layer, parse
-from sysresp.units.render import HEADER, render
-from sysresp.units.text import OWNER_SECTION
+if TYPE_CHECKING:
+    from sysresp.model import Scope
+    from sysresp.spec.parse import Layer
 
 PROJECT = "sysresp"
 """The project of the controller's own units; no file of a user's may take it."""
+
+PROJECTS = frozenset({PROJECT, "sysresp-metrics"})
+"""... and that of `sysresp metrics enable`, for which the same holds."""
 
 UNIT = "sysresp.service"
 FALLBACK_UNIT = "sysresp-fallback.service"
@@ -59,9 +61,12 @@ PACKAGED = Way(
 
 def layers(way: Way, scope: Scope) -> tuple[Layer, ...]:
     """Return the definition as layers of a services.toml."""
-    import tomli_w  # noqa: PLC0415 - only who enables it pays for it
+    # Most want no more of this module than a name, and only who enables it pays for the rest.
+    import tomli_w  # noqa: PLC0415
 
-    user = ["--user"] if scope is Scope.USER else []
+    from sysresp.spec.parse import Layer  # noqa: PLC0415
+
+    user = ["--user"] if scope == "user" else []
     defaults: dict[str, Any] = {}
     if way.account and not user:
         defaults = {"user": way.account, "groups": [_JOURNAL_GROUP]}
@@ -78,7 +83,12 @@ def packaged() -> dict[str, str]:
 
     They belong to the package, so they carry no mark of ours, and hang on multi-user.target directly.
     """
-    import tomli_w  # noqa: PLC0415 - as above
+    # As above.
+    import tomli_w  # noqa: PLC0415
+
+    from sysresp.model import Scope  # noqa: PLC0415
+    from sysresp.spec.parse import Layer, parse  # noqa: PLC0415
+    from sysresp.units.render import render  # noqa: PLC0415
 
     wanted = {"controller": {"systemd": {"Install": {"WantedBy": "multi-user.target"}}}}
     top = {"defaults": {"systemd": {"Unit": {"PartOf": ""}}}, "services": wanted}
@@ -87,10 +97,14 @@ def packaged() -> dict[str, str]:
     )
     assert spec is not None, problems
     files = render(spec, version=PACKAGED_FOR).desired.files
-    return {name: _of_the_package(files[name].text) for name in (UNIT, FALLBACK_UNIT)}
+    return {name: of_the_package(files[name].text, _PACKAGE_HEADER) for name in (UNIT, FALLBACK_UNIT)}
 
 
-def _of_the_package(text: str) -> str:
+def of_the_package(text: str, header: str) -> str:
+    """Return the text of a unit as a package ships it: without our marks, under its own header."""
+    from sysresp.units.render import HEADER  # noqa: PLC0415 - as above
+    from sysresp.units.text import OWNER_SECTION  # noqa: PLC0415
+
     body = text.removeprefix(f"{HEADER}\n").partition(f"\n[{OWNER_SECTION}]\n")[0].rstrip("\n")
     left_out = {"PartOf=", "# As written in services.toml"}
-    return "\n".join([_PACKAGE_HEADER, *(x for x in body.splitlines() if x not in left_out), ""])
+    return "\n".join([header, *(x for x in body.splitlines() if x not in left_out), ""])

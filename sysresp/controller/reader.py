@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from sysresp.controller import tables
+from sysresp.controller import counters, tables
+from sysresp.controller.counters import Count
 from sysresp.controller.events import Exit, UnitMemory
 from sysresp.controller.tables import LedgerNewer, LedgerTrouble, Stored, Told
 
@@ -182,11 +183,23 @@ class Reader:
         found = self._of_alarm(lambda db: [incident_rows.stored_alarm(db)])
         return found[0] if found else None
 
+    def counts(self) -> list[Count]:
+        """Return everything that was counted; [] where nothing counts yet."""
+        return self._of_version(tables.WITH_COUNTERS, counters.read)
+
+    def meta(self, name: str) -> str:
+        """Return one of the facts that the controller left, "" if it is not there."""
+        found = self._rows("SELECT value FROM meta WHERE name = ?", (name,))
+        return str(found[0][0]) if found else ""
+
     def _of_alarm(self, ask: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
+        return self._of_version(tables.WITH_INCIDENTS, ask)
+
+    def _of_version(self, since: int, ask: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
         with _as_owner(self._directory), _translated(self._path):
             db = self._connected()
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
-            return ask(db) if version >= tables.WITH_INCIDENTS else []
+            return ask(db) if version >= since else []
 
     def has_changed(self) -> bool:
         """Return whether anything was written since the last call; True the first time."""

@@ -93,7 +93,7 @@ def _note(event: Resync, found: Counter[str]) -> Note:
         text += "; the journal has lost some of that time"
     if found["uncounted"]:
         text += f"; of {found['uncounted']} units the count was set back, so only the journal tells"
-    return Note("gap", text=text)
+    return Note("gap", text=text, amount=event.blind_sec)
 
 
 def _unit(draft: Draft, member: Member, seen: Seen, told: Gap, found: Counter[str]) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from posixpath import dirname
 from typing import NamedTuple
 
-from sysresp.controller import respawn
+from sysresp.controller import remarks, respawn
 from sysresp.controller.events import Health, Note
 from sysresp.controller.incident_rows import Verdict
 from sysresp.controller.loop import Loop, Prober
@@ -81,6 +81,8 @@ class Daemon:
         self._tick_sec = own.watchdog_sec / 3 or _TICK_SEC
         self._pruned = -_PRUNE_SEC
         self._pruning: asyncio.TimerHandle | None = None
+        self._prober: Prober | None = None
+        self._remarked = -remarks.PROBES_SEC  # when the probes were told of last
 
     async def run(self, probes: Prober, previous: str, begin: Callable[[], None] = lambda: None) -> int:
         """Serve until the end, and return the exit status; `previous` is the request of the predecessor.
@@ -103,6 +105,7 @@ class Daemon:
         """Go to work: everything has been looked at."""
         self.loop.ports.notify.ready(self.loop.summary())
         self.loop.probe_all(probes)
+        self._prober = probes
         begin()
         if not self.vitals.unit:  # systemd did not answer before
             self.vitals = self.vitals._replace(unit=self.own.unit())
@@ -254,6 +257,7 @@ class Daemon:
             self.loop.ports.notify.alive()
         self._io.call_later(self._tick_sec, self._guarded, self._tick)
         now = self.loop.ports.clock.monotonic()
+        self._remark(now)
         if self.loop.memory.roster.settings.max_memory:
             self.vitals = self.vitals._replace(rss=self.own.rss())
             self._consider()
@@ -273,6 +277,17 @@ class Daemon:
         keep = self.loop.memory.roster.settings
         if self.loop.owed.prune(keep.keep_sec, keep.keep_bytes, self.loop.ports.clock.now()):
             self._pruning = self._io.call_later(_PRUNE_SOON_SEC, self._guarded, self._prune)
+
+    def _remark(self, now: float) -> None:
+        """Leave word of ourselves for the next transaction; of probes there may be none for long."""
+        clock, meta = self.loop.ports.clock, self.loop.owed.meta
+        meta[remarks.VITALS] = remarks.vitals(clock.now())
+        if self._prober is None or now - self._remarked < remarks.PROBES_SEC:
+            return
+        if told := remarks.probes(self._prober.latest(), clock.now() - self._io.time()):
+            meta[remarks.PROBES] = told
+            self._remarked = now
+            self.loop.flush()
 
     def _arm_age(self) -> None:
         if self._age is not None:
@@ -329,7 +344,7 @@ class Daemon:
             self.loop.ports.manager.restart(SELF)
         except (UnitProblem, SysrespError) as error:
             self.loop.ports.log(3, f"cannot restart itself, going on: {error}")
-            self.loop.owed.notes.append(Note("self-restart", text=f"refused by systemd: {error}"))
+            self.loop.owed.notes.append(Note("refused", text=f"cannot restart itself: {error}"))
             self.loop.owed.meta[REQUEST] = ""  # whoever comes next is no successor by it
             self.loop.flush()
             self._io.call_later(_REFUSED_SEC, self._ask_again)

@@ -15,6 +15,7 @@ from enum import StrEnum
 from math import isnan
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
+from sysresp.controller import counters
 from sysresp.controller.events import Exit, Fate, Member, Memory, Note, Roster, UnitMemory, Wait
 
 FILE = "ledger.db"
@@ -97,6 +98,7 @@ STEPS = (
     CREATE INDEX message_queued ON message (id) WHERE state = 'queued';
     CREATE INDEX message_at ON message (at);
     """,
+    counters.STEP,
 )
 """What leads from each version of the schema (PRAGMA user_version) to the next."""
 
@@ -105,6 +107,9 @@ BAD = (ValueError, TypeError, OverflowError, RecursionError)
 
 WITH_INCIDENTS = 2
 """The first version that has incidents and messages."""
+
+WITH_COUNTERS = 3
+"""The first version that counts."""
 
 CURSOR = ":cursor"
 """The name in `meta` under which the journal's cursor stands; no name of the loop's begins with a colon."""
@@ -142,7 +147,7 @@ def _put(updates: Mapping[str, str]) -> str:
 
 
 PUT_EXIT, PUT_LATE = _put(_UPDATES), _put(_UPDATES | _LATE_UPDATES)
-PUT_NOTE = "INSERT OR IGNORE INTO note (at, kind, unit, text, key) VALUES (?, ?, ?, ?, ?)"
+PUT_NOTE = "INSERT OR IGNORE INTO note (at, kind, unit, text, key, amount) VALUES (?, ?, ?, ?, ?, ?)"
 PUT_MEMORY = "INSERT OR REPLACE INTO memory (unit, fields) VALUES (?, ?)"
 DROP_MEMORY = "DELETE FROM memory WHERE unit = ?"
 PUT_META = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
@@ -220,7 +225,8 @@ def of_exit(one: Exit, now: float) -> tuple[Any, ...]:
 
 def of_note(one: Note, now: float) -> tuple[Any, ...]:
     """Return the values of `PUT_NOTE`."""
-    return (one.when or now, text(one.kind), text(one.unit), text(one.text), text(one.key))
+    words = map(text, (one.kind, one.unit, one.text, one.key))
+    return (one.when or now, *words, _value(one.amount))
 
 
 def of_memory(memory: UnitMemory) -> str:

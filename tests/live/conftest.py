@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from sysresp.sandbox.boot import Bind, Sandbox
-from tests.conftest import of_session, trixie_root
+from tests.conftest import of_session, prometheus, trixie_root
 
 TOP = Path(__file__).parent.parent.parent
 USER = "tester"
@@ -33,6 +33,9 @@ _UNIT_DIRS = ["/etc/systemd/system", "/run/systemd/system", "/etc/sysresp"]
 CHECKOUT = "/srv/checkout"
 VENV = "/srv/venv"
 _CHECKOUT_BINDS = [Bind(str(TOP), CHECKOUT), Bind(str(TOP), str(TOP))]
+PROMETHEUS = "/srv/prometheus"
+if (_found := prometheus()) is not None:
+    _CHECKOUT_BINDS.append(Bind(str(_found), PROMETHEUS))
 # One for all boxes of a session: else in each of them the first command compiles everything.
 BYTECODE = "/srv/bytecode"
 _ENV = {"PYTHONPATH": CHECKOUT, "PYTHONPYCACHEPREFIX": BYTECODE}

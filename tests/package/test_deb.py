@@ -11,6 +11,8 @@ import json
 from sysresp.controller.respawn import QUIET_SEC
 from tests.package.conftest import CONTROLLER, EXAMPLE, NEXT, SERVICES, VERSION, Machine
 
+EXPORTER = "sysresp-metrics.socket"
+GET = "import urllib.request as web; print(web.urlopen('http://127.0.0.1:9000/metrics').read().decode())"
 OURS = "/etc/sysresp/services.toml"
 
 
@@ -37,6 +39,7 @@ def test_lifecycle(machine: Machine) -> None:
     assert "0" not in before.values()
     edited = machine.sh(f"echo '# mine' >>{OURS}; sha256sum {OURS}")
     rights(machine)
+    exporter(machine)
 
     # As apt does it with many packages: a while goes by between unpacking and configuring.
     starts = machine.starts()
@@ -63,6 +66,7 @@ def test_lifecycle(machine: Machine) -> None:
     assert machine.installed() == f"rc {VERSION}"
     assert machine.pids(SERVICES) == before
     assert machine.show(CONTROLLER, "ActiveState") == "inactive"
+    assert machine.show(EXPORTER, "ActiveState") == "inactive"
     assert machine.run(["sysresp", "--version"]).returncode != 0
     install(machine, VERSION, "install again")
     machine.controller()
@@ -149,3 +153,18 @@ def test_an_upgrade_that_fails_leaves_the_old_one(machine: Machine) -> None:
     told = json.loads(machine.run(["sysresp", "doctor", "--json"]).stdout)
     assert next(found for found in told["findings"] if found["check"] == "polkit")["level"] == "ok"
     rights(machine)
+
+
+def exporter(machine: Machine) -> None:
+    """Let the package's socket, which nobody has enabled, serve metrics, once what they need is there."""
+    assert machine.show(EXPORTER, "UnitFileState") == "disabled"
+    assert "sysresp_controller_up" in machine.sh("sysresp metrics --format json")
+    said = machine.sh("sysresp metrics enable 2>&1 && exit 1 || true")
+    assert "apt install python3-prometheus-client" in said
+    machine.apt("install of prometheus-client", "install", "python3-prometheus-client")
+    machine.sh("sysresp metrics enable --listen 127.0.0.1:9000")
+    text = machine.sh(f'python3 -c "{GET}"')
+    assert "sysresp_controller_up 1.0" in text
+    assert 'unit="demo-db.service"' in text
+    assert machine.show("sysresp-metrics.service", "User") == "sysresp-metrics"
+    assert machine.show(EXPORTER, "UnitFileState") == "enabled"
