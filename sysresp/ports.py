@@ -356,8 +356,8 @@ class Notify(Protocol):
     def alive(self) -> None:
         """Call this three times in `watchdog_sec`."""
 
-    def reloading(self) -> None:
-        """Say that a reload begins; `ready` ends it."""
+    def extend(self, sec: float) -> None:
+        """Ask for so much time from now on until `ready`."""
 
     def stopping(self, status: str = "") -> None:
         """Say that the end has begun."""

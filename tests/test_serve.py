@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +24,10 @@ from sysresp.errors import SysrespError
 from sysresp.ports import Signal
 from sysresp.units.supervision import Settings, Supervision
 from tests.fake_systemd import FakeRecords, FakeSignals, FakeSystemd
-from tests.virtual_loop import VirtualLoop
+from tests.virtual_loop import Pipe, VirtualLoop
 
 WEB = "shop-web.service"
 UNIT = f"/etc/systemd/system/{SELF}"
-
-
-class Pipe:
-    """A descriptor that is readable once something was written."""
-
-    def __init__(self) -> None:
-        self.read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def raise_it(self) -> None:
-        os.write(self._write, b"x")
-
-    def lower_it(self) -> None:
-        with suppress(BlockingIOError):
-            os.read(self.read, 4096)
-
-    def close(self) -> None:
-        os.close(self.read)
-        os.close(self._write)
 
 
 class Heard(FakeSignals):
@@ -96,6 +77,7 @@ class Told:
 
     def __init__(self) -> None:
         self.words: list[str] = []
+        self.extended = 0.0
 
     def ready(self, status: str = "") -> None:
         self.words.append("ready" if status else "ready without a word")
@@ -105,7 +87,8 @@ class Told:
     def alive(self) -> None:
         self.words.append("alive")
 
-    def reloading(self) -> None: ...
+    def extend(self, sec: float) -> None:
+        self.extended += sec
 
     def stopping(self, status: str = "") -> None:
         self.words.append(f"stopping{status}")
@@ -143,7 +126,6 @@ class Scene:
         self.probes = NoProbes()
 
     def begin(self, previous: str = "") -> Daemon:
-        """Start it."""
         ledger = Ledger(self.path)
         ports = Ports(
             self.systemd,
@@ -199,7 +181,6 @@ class Scene:
 
 
 def whole_scene(path: Path) -> Iterator[Scene]:
-    """Yield a scene, and end what is left of it."""
     made = Scene(path)
     made.systemd.files.write(UNIT, b"[Service]\nType=exec\nExecStart=/bin/controller\n")
     yield made
@@ -231,6 +212,7 @@ def test_it_waits_for_systemd_at_the_start(scene: Scene) -> None:
     scene.begin()
     scene.live(20)
     assert scene.notify.words == []
+    assert scene.notify.extended > 5 * 60  # with each try: the timeout of its start is for other troubles
     assert sum("cannot be reached" in line for line in scene.said) == 1
     scene.signals.refuse = None
     scene.live(6)

@@ -124,7 +124,7 @@ def test_a_request_that_was_refused_has_no_successor(scene: Scene) -> None:
     scene.live(QUIET_SEC * 2)
     with Reader(scene.path) as reader:
         assert reader.stored().meta[REQUEST] == ""
-    assert scene.notes("self-restart") == ["refused by systemd: not allowed"]
+    assert scene.notes("refused") == ["cannot restart itself: not allowed"]
 
 
 def test_much_that_is_old_goes_soon(scene: Scene) -> None:

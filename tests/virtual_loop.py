@@ -8,9 +8,11 @@ fails after `PATIENCE_SEC`. So a test of minutes is as long as its work, and a s
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +180,21 @@ def drips(answer: bytes, every: float) -> Manner:
 
 OK = says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 BROKEN = says(b"HTTP/1.1 500 Internal Server Error\r\n\r\n")
+
+
+class Pipe:
+    """A descriptor that is readable once something was written."""
+
+    def __init__(self) -> None:
+        self.read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def raise_it(self) -> None:
+        os.write(self._write, b"x")
+
+    def lower_it(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self.read, 4096)
+
+    def close(self) -> None:
+        os.close(self.read)
+        os.close(self._write)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from sysresp import __version__
-from sysresp.cli import own_report, remembered, status
+from sysresp.cli import own_status, remembered, status
 from sysresp.cli.metric_families import Queue, Snapshot
 from sysresp.controller import own, remarks
 from sysresp.controller.fallback import read_fallback
@@ -36,7 +36,7 @@ def snapshot(host: Host, scope: Scope, env: Mapping[str, str]) -> Snapshot:
     ]
     boot = now.epoch(0.0)
     found = [row for one in owned for row in status.look(one, one.units, host.manager, boot)]
-    unit = own_report.unit(host.manager)
+    unit = own_status.unit(host.manager)
     seen = Snapshot(
         now.when,
         __version__,

@@ -12,33 +12,27 @@ that cannot be written are waited out, and a bug ends the process with a record,
 from __future__ import annotations
 
 import gc
-import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from sysresp.controller import observe
+from sysresp.controller.acting import act_all
 from sysresp.controller.alarm import Alarm
 from sysresp.controller.events import (
     Action,
     AskRequired,
     Event,
     Health,
-    Kill,
     Look,
     Member,
     NewRoster,
     Note,
     Recount,
-    Refused,
     Required,
-    ResetFailed,
     Resync,
     Roster,
     Row,
-    Shorten,
-    Start,
-    Stop,
     UnitMemory,
     Wake,
 )
@@ -48,9 +42,7 @@ from sysresp.controller.policy import decide
 from sysresp.controller.tables import Stored
 from sysresp.controller.telling import Message
 from sysresp.controller.wall import WALL, WallClock, clock_note
-from sysresp.errors import Exit as Status
-from sysresp.errors import SysrespError
-from sysresp.ports import Clock, Lost, Manager, Notify, Question, Records, Signals, UnitProblem
+from sysresp.ports import Clock, Lost, Manager, Notify, Question, Records, Signals
 
 UP = frozenset({"active", "reloading", "refreshing"})
 _MUCH = 1_000  # records: 0.4 MB
@@ -238,10 +230,7 @@ class Loop:
         if messages and self.post is not None:
             self.post.add(messages)
         self._probe(changed)
-        for done, action in enumerate(actions, start=1):
-            if not self._do(action):  # nor would it answer the others: each wait is of seconds
-                self._queue += [_refused(one, "Unreachable") for one in actions[done:]]
-                break
+        self._queue += act_all(self.ports.manager, self.version, actions)
         if looks and (names := sorted({action.unit for action in actions if isinstance(action, Look)})):
             self._queue += observe.seen(self.ports.manager, names)
         if asked := sorted({action.unit for action in actions if isinstance(action, AskRequired)}):
@@ -324,38 +313,6 @@ class Loop:
         units = sorted({a.exit.unit for a in actions if isinstance(a, Row) and a.exit.source == "live"})
         return observe.memory_peaks(self.ports.manager, units) if units else {}
 
-    def _do(self, action: Action) -> bool:
-        """Have systemd do it; false if nobody answers."""
-        manager = self.ports.manager
-        try:
-            match action:
-                case Row() | Note() | Look() | AskRequired() | Recount():
-                    pass
-                case Start(unit):
-                    manager.restart(unit)
-                case Shorten(unit):
-                    manager.try_restart(unit) if self.version >= 252 else self._shorten_old(unit)
-                case Stop(unit):
-                    manager.stop(unit)
-                case Kill(unit):
-                    manager.kill(unit, signal.SIGKILL)
-                case ResetFailed(unit):
-                    manager.reset_failed(unit)
-        except UnitProblem as problem:
-            self._queue.append(_refused(action, problem.code))
-        except SysrespError as error:
-            # Nobody there counts as refused, too: what was not done is decided anew when systemd is back.
-            is_denied = error.exit is Status.DENIED
-            self._queue.append(_refused(action, "AccessDenied" if is_denied else "Unreachable"))
-            return is_denied
-        return True
-
-    def _shorten_old(self, unit: str) -> None:
-        """As TryRestartUnit, which below systemd 252 does nothing for a unit that waits."""
-        (row,) = self.ports.manager.units_by_name([unit])
-        if row.sub_state == "auto-restart":
-            self.ports.manager.restart(unit)
-
     def _ask_required(self, units: Sequence[str]) -> None:
         """Read what these units require, all at once: a whole project may have been stopped."""
         manager, members = self.ports.manager, self.memory.roster.members
@@ -401,10 +358,6 @@ def _short(event: Event) -> Event:
     if not isinstance(event, Resync):
         return event
     return event._replace(seen=event.seen[:_SHOWN], records=event.records[:_SHOWN])
-
-
-def _refused(action: Action, code: str) -> Refused:
-    return Refused(getattr(action, "unit", ""), type(action).__name__, code)
 
 
 def _items(value: object) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ SELF = "sysresp.service"
 REQUEST = "self-restart"
 """Key of the ledger's meta table: the restart that was asked for and has no successor yet."""
 
+_ATTEMPT_SEC = 120.0  # that one look at everything may take
 _AWAY_SEC = (0.2, 0.5, 1.0, 2.0, 5.0)  # pauses while systemd does not answer; the last one goes on
 _LEDGER_SEC = 5.0  # between tries to write what is owed
 _REFUSED_SEC = 60.0  # until it asks again to be restarted
@@ -125,6 +126,8 @@ class Daemon:
         """Connect and look at everything; False if it was stopped before that."""
         since = self.own.blind_since() if self.loop.cursor or self.loop.memory.units else 0.0
         while not self._end.done():
+            # To wait for a bus that is away, or a busy PID 1, is no failure to start.
+            self.loop.ports.notify.extend(_ATTEMPT_SEC)
             try:
                 self._connected(self.loop.connect("start", since))
             except (SysrespError, UnitProblem) as error:

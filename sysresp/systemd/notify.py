@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Mapping
 
 
@@ -38,9 +37,9 @@ class SystemNotify:
         """Call this three times in `watchdog_sec`."""
         self._tell("WATCHDOG=1")
 
-    def reloading(self) -> None:
-        """Say that a reload begins; `ready` ends it."""
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    def extend(self, sec: float) -> None:
+        """Ask for so much time from now on until `ready`, beyond TimeoutStartSec=."""
+        self._tell(f"EXTEND_TIMEOUT_USEC={sec * 1e6:.0f}")
 
     def stopping(self, status: str = "") -> None:
         """Say that the end has begun."""
