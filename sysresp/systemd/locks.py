@@ -4,7 +4,8 @@ Owns the descriptors that hold the locks. The kernel lets a lock go when its pro
 so a file that was left behind is never a lock. Never waits, never removes the file: another may have it
 open already, and would then hold a lock that nobody else sees. The rule: the content is written only by
 who holds the lock. Who is refused reads it in between, and may find it empty, or still that of a killed
-process: it is for people, never for a decision.
+process: it is for people, never for a decision. Nobody else may even open it: flock(2) asks for no right to
+write, so whoever can read a lock can hold it.
 """
 
 # pathlib has neither open flags nor descriptors.
@@ -17,6 +18,7 @@ from collections.abc import Callable
 
 from sysresp.systemd.syscalls import Syscalls
 
+_MODE = 0o600
 _MOST = 65536  # more than anybody has to say about himself
 
 
@@ -31,7 +33,7 @@ class Locks:
         """Take the lock and return None, or return what its holder says."""
         make_directory()
         while True:
-            descriptor = self._calls.open_lock(path, 0o644)
+            descriptor = self._calls.open_lock(path, _MODE)
             try:
                 self._calls.flock(descriptor)
                 if not _is_at(path, descriptor):  # it was removed by hand and made anew meanwhile
@@ -39,7 +41,7 @@ class Locks:
                     make_directory()
                     continue
                 self._calls.ftruncate(descriptor, 0)
-                self._calls.fchmod(descriptor, 0o644)  # whatever the umask
+                self._calls.fchmod(descriptor, _MODE)  # whatever the umask, or an older version, made of it
                 view = memoryview(holder)
                 while view:
                     view = view[self._calls.write(descriptor, view) :]
