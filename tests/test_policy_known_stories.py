@@ -11,6 +11,10 @@ import pytest
 from tests.test_policy_simulation import acted, observed
 
 OBSERVED = {
+    "stopped with what it is bound to, which was stopped by hand, and blocked then": (
+        b"\x12\x02\x0c\xe0\x01",
+        b"\x01\x01\x01\x01\x01\x0f" + b"\x01" * 6 + b"\x0f\x01",
+    ),
     "blocked by what it requires, not stopped by hand": (
         b"\x01\x02\x1245\x01\x01\x01\x00t\x02",
         bytes(6) + b"\x01" + bytes(8),

@@ -46,6 +46,8 @@ from sysresp.ports import Clock, Lost, Manager, Notify, Question, Records, Signa
 
 UP = frozenset({"active", "reloading", "refreshing"})
 _MUCH = 1_000  # records: 0.4 MB
+_MANY_PEAKS = 4  # runs that end at once: more are a storm, and each question is a round trip
+_SLOW_SEC, _SLOW_PAUSE_SEC = 0.05, 300.0  # if systemd takes so long to answer, it is left alone so long
 _SHOWN = 5  # of the units and records of a resync, in the record of a bug
 _REQUIREMENTS = ("Requires", "Requisite", "BindsTo")
 
@@ -108,6 +110,7 @@ class Loop:
         self._away_since = 0.0  # since when nobody has listened; 0: somebody does
         self._rows_since_cursor = 0
         self._next_cursor = ""  # of the journal's end a while ago; "" if something was missed since
+        self._peaks_after = 0.0
         self.cursor_rows = 2_000  # after so many the journal's cursor is moved on: it bounds the next resync
         self._watched: frozenset[str] = frozenset()
 
@@ -308,10 +311,21 @@ class Loop:
             self._run(before)
 
     def _peaks(self, actions: Sequence[Action]) -> Mapping[str, int]:
-        if self.version < 256:
+        """Ask for how much memory the runs used that have just ended, if systemd has the time to answer.
+
+        In a storm it answers after a second (257), and no row is to be late for a detail.
+        """
+        begun = self.ports.clock.monotonic()
+        if self.version < 256 or begun < self._peaks_after:
             return {}
         units = sorted({a.exit.unit for a in actions if isinstance(a, Row) and a.exit.source == "live"})
-        return observe.memory_peaks(self.ports.manager, units) if units else {}
+        if not units or len(units) > _MANY_PEAKS:
+            return {}
+        peaks = observe.memory_peaks(self.ports.manager, units)
+        now = self.ports.clock.monotonic()
+        if now - begun > _SLOW_SEC:
+            self._peaks_after = now + _SLOW_PAUSE_SEC
+        return peaks
 
     def _ask_required(self, units: Sequence[str]) -> None:
         """Read what these units require, all at once: a whole project may have been stopped."""
