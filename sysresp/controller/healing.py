@@ -31,7 +31,7 @@ def block(draft: Draft, unit: str, known: UnitMemory, key: str) -> UnitMemory:
         return known
     draft.act(Note("blocked", unit, "cannot start: a unit that it requires is down", key=key))
     known = known._replace(wait=Wait.BLOCKED, on=(), wake_at=0.0, why="", tries=known.tries + 1)
-    if known.fate is Fate.RETRY:
+    if known.fate in (Fate.RETRY, Fate.STOPPED):
         known = known._replace(fate=Fate.BLOCKED)
         draft.refate(unit, known)
     return known

@@ -276,11 +276,13 @@ def _after(draft: Draft, member: Member, seen: Seen, told: Gap, died: Deaths, *,
         return
     is_limit = known.fate is Fate.GAVE_UP and known.why  # ... of ours, which asked for a stop
     looks_self_made = known.is_ended and known.fate in SELF_MADE and not is_limit
-    looks_self_made &= known.wait in (Wait.NOTHING, Wait.BLOCKED)  # the latter by a start after that
     if looks_self_made and told.stopped_at(known.invocation):  # its end was seen, but not who ended it
-        is_stopped = known.wait is Wait.NOTHING
-        known = limits.count_anew(known)._replace(is_stopped=is_stopped, fate=Fate.STOPPED)
-        draft.refate(unit, known)
+        if known.wait is Wait.NOTHING:
+            known = limits.count_anew(known)._replace(is_stopped=True, fate=Fate.STOPPED)
+            draft.refate(unit, known)
+        elif known.wait is Wait.BLOCKED:  # by a start after that
+            known = limits.count_anew(known)._replace(fate=Fate.BLOCKED)
+            draft.refate(unit, known, because=known.why)
     is_blocked = known.is_ended and told.blocked_at > max(known.started, known.stopping)
     # That it was refused, and not stopped, is certain if it is `failed`; else by what the journal lacks.
     is_certain = seen.active == "failed" or is_whole

@@ -49,8 +49,9 @@ def _copy_in(sandbox: Sandbox, files: Sequence[str]) -> list[str]:
             names.append(inside)
             continue
         names.append(name)
-        if name != "-" and _is_hidden(file) and file.exists():
-            copy = sandbox.path(file)
+        copy = sandbox.path(file)
+        # What lies beside a package that runs from /tmp is there already.
+        if name != "-" and _is_hidden(file) and file.exists() and not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, copy)
     return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from tests.live.conftest import TOP
 pytestmark = pytest.mark.live
 
 
-def rehearse(*args: str, cwd: Path = TOP, text: str | None = None) -> subprocess.CompletedProcess[str]:
+def rehearse(
+    *args: str, cwd: Path = TOP, text: str | None = None, top: Path = TOP
+) -> subprocess.CompletedProcess[str]:
     """Run the checkout's `sysresp rehearse` on this host."""
     return subprocess.run(
         [sys.executable, "-m", "sysresp", "rehearse", *args],
@@ -23,7 +26,7 @@ def rehearse(*args: str, cwd: Path = TOP, text: str | None = None) -> subprocess
         stdin=None if text is not None else subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        env={"PYTHONPATH": str(TOP), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(top), "PATH": "/usr/bin:/bin"},
         check=False,
     )
 
@@ -35,6 +38,17 @@ def test_the_example_runs() -> None:
     wanted = {"db": "running", "web": "running", "front": "listening", "report": "waiting"}
     assert wanted.items() <= states.items()
     assert not Path("/etc/systemd/system/demo.target").exists()
+
+
+def test_a_file_beside_a_package_that_only_the_host_sees(tmp_path: Path) -> None:
+    """Such as a clone below /tmp: all of it is shown in the sandbox, and nothing is to be copied."""
+    for part in ("sysresp", "templates"):
+        shutil.copytree(TOP / part, tmp_path / part)
+    text = 'project = "here"\n[services.a]\ncommand = ["/usr/bin/sleep", "1000"]\n'
+    (tmp_path / "here.toml").write_text(text)
+    done = rehearse("here.toml", cwd=tmp_path, top=tmp_path)
+    assert done.returncode == Exit.OK, done.stderr
+    assert "running" in done.stdout
 
 
 def test_a_file_that_only_the_host_sees_is_copied_in(tmp_path: Path) -> None:
