@@ -8,9 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -134,17 +133,13 @@ def test_a_host_that_cannot_be_looked_at_is_no_empty_answer() -> None:
 
 
 def test_silent_and_slow_clients_delay_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter, "HEAD_SEC", 0.5)
-    with serving(idle_sec=0.2) as one:
-        silent = [one.connect(ASK[:n]) for n in range(MOST_CLIENTS)]
-        began = time.monotonic()
+    monkeypatch.setattr(exporter, "HEAD_SEC", 60)  # longer than anything here waits
+    with serving(idle_sec=2) as one, ExitStack() as open_ones:
+        silent = [open_ones.enter_context(one.connect(ASK[:n])) for n in range(MOST_CLIENTS)]
         assert one.ask()[0] == 200  # the one that was silent longest went for it
-        assert time.monotonic() - began < 0.4
         assert silent[0].recv(1) == b""
-        one.thread.join(10)  # none of them keeps it alive
+        one.thread.join(20)  # none of them keeps it alive
         assert not one.thread.is_alive()
-        for client in silent:
-            client.close()
 
 
 def test_one_that_says_too_little_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,10 +157,10 @@ def test_a_client_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_while_one_is_answered_it_does_not_end() -> None:
-    with serving(idle_sec=0.1) as one:
+    with serving(idle_sec=0.5) as one:
         one.held.clear()
         with one.connect(ASK) as client:
-            one.thread.join(0.5)
+            one.thread.join(0.8)
             assert one.thread.is_alive()
             one.held.set()
             assert answer(client)[0] == 200
