@@ -9,6 +9,7 @@ import pytest
 
 from sysresp.cli import exporter_units, own_units
 from sysresp.cli.exporter_units import ACCOUNT, SOCKET, TEXTFILE_UNIT, TIMER, UNIT
+from sysresp.errors import Exit as Status
 from sysresp.errors import SysrespError
 from sysresp.ports import Host
 from tests.ledger_world import World, living
@@ -112,3 +113,14 @@ def test_without_sysusers_it_says_how_to_make_the_account(monkeypatch: pytest.Mo
     with pytest.raises(SysrespError) as found:
         own_units.make_account(host, "nobody-of-this-name", "")
     assert "useradd --system" in found.value.hint
+
+
+@pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1:9000\nExecStartPre=/bin/evil"])
+@pytest.mark.parametrize("is_shipped", [True, False])
+def test_an_address_that_is_none(world: World, listen: str, is_shipped: bool) -> None:
+    if is_shipped:
+        ship(world)
+    said = world.run("metrics", "enable", "--listen", listen, status=Status.USAGE)
+    assert "listen" in said
+    assert DROP_IN not in world.files.files
+    assert WANTED not in world.files.links

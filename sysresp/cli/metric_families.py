@@ -48,7 +48,7 @@ class Snapshot(NamedTuple):
     rows: tuple[rows.Row, ...] = ()  # of `status`, the controller's memory among them
     generations: Mapping[str, int] = {}  # by project
     receivers: tuple[str, ...] = ()  # PROJECT/NAME
-    controller: Mapping[str, Any] = {}  # `own_report.unit`
+    controller: Mapping[str, Any] = {}  # `own_status.unit`
     gave_up: bool = False  # systemd, on the controller
     counts: tuple[Count, ...] = ()
     open: Mapping[str, int] = {}  # root -> incidents that are not over

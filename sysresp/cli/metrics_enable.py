@@ -22,6 +22,7 @@ from sysresp.controller import own
 from sysresp.errors import Exit, SysrespError
 from sysresp.model import Mode, Scope
 from sysresp.ports import Host, JobRemoved
+from sysresp.spec.parse import parse as parse_spec
 from sysresp.units.text import parse
 
 _JOB_SEC = 60.0
@@ -48,6 +49,10 @@ def enable(scope: Scope, options: change.Options, *, listen: str, textfile: str)
         own_units.make_account(host, exporter_units.ACCOUNT, exporter_units.SYSUSERS_TEXT)
     old = _link(host)
     if path:
+        # Ours is judged as it is applied; the package's gets the address as it is.
+        spec, problems = parse_spec(exporter_units.layers(program, environment, wish, scope), scope=scope)
+        if spec is None:
+            raise usage(f"--listen {listen}: {problems[0].what}", problems[0].fix)
         _packaged(host, path, wish.listen, options)
     ours = wish._replace(listen="") if path else wish
     if ours == Wish():
